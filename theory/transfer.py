@@ -1,0 +1,191 @@
+"""The held map split into preconditioner P and filter Q (DESIGN idea 3), as polynomials in z.
+
+Convention: P depends only on updated slow leaves and eps, and P = 1 when every second-moment leaf is 1 and eps = 0 -
+for rules whose eps is a number in their code, when the slow leaves are so large that it does not count.  All other
+constants belong to Q; eta belongs to neither.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import sympy as sp
+
+from theory.errors import NoLinearEdge
+from theory.update_map import UpdateMap, tidy
+
+z = sp.Symbol("z")
+k = sp.Symbol("k")
+_U = sp.Symbol("u", positive=True)  # slow = 1/u^2
+_DIGITS = 30
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """a(z) + k b(z) = 0 with k = eta lambda(P^-1 matrix): coefficients from z^n down, no common factor, a monic.
+
+    numerator / denominator = Q(z);  ``structural``: factors in z that do not move with k and have roots on |z| = 1.
+    """
+
+    a: tuple[sp.Expr, ...]
+    b: tuple[sp.Expr, ...]
+    numerator: tuple[sp.Expr, ...]
+    denominator: tuple[sp.Expr, ...]
+    preconditioner: sp.Expr
+    matrix: sp.Expr
+    decay: sp.Expr
+    structural: tuple[sp.Expr, ...]
+    notes: tuple[str, ...]
+
+
+def transfer(held: UpdateMap) -> Transfer:
+    """Split the held map; raises `NoLinearEdge` if the filter itself depends on the slow state."""
+    eta = held.parameters.eta
+    notes: list[str] = []
+    coupled, matrix = _uncouple(held)
+    reach = _reach(matrix, held.inject)
+    unit, power = _unit(held, reach)
+    precondition = tidy(unit / reach)
+    if not held.slow:
+        precondition = sp.Integer(1)
+    at_unit = _far(held)
+    n = matrix.rows
+    drive = sp.zeros(n, n)
+    drive[:, 0] = held.inject
+    scaled, driven = (m.applyfunc(lambda e: tidy(e.xreplace(at_unit))) for m in (matrix, matrix + drive))
+    free = _charpoly(scaled)
+    loop = [x - y for x, y in zip(_charpoly(driven), free, strict=True)]
+    a = [_settle(c, 0) for c in free]
+    b = [_settle(c * _U ** (-2 * power), 0) / eta for c in loop]
+    fast = _charpoly(scaled[1:, 1:]) if n > 1 else [sp.Integer(1)]
+    fast = [_settle(c, 0) for c in fast]
+    _require_separable(held, matrix, reach)
+    b = [tidy(c) for c in b]
+    decay = tidy((1 - matrix[0, 0]) / eta)
+    if any(matrix[i, 0] != 0 for i in range(1, n)):
+        notes.append("weight decay passes through the filter: the characteristic polynomial carries it")
+        decay = sp.Integer(0)
+    a, b, structural = _reduce(a, b, held)
+    fast, numerator, still = _reduce([sp.Integer(0)] * (len(loop) - len(fast)) + fast, [tidy(c) for c in _strip(held, loop, power, eta)], held)
+    for factor in (*structural, *(f for f in still if f not in structural)):
+        notes.append(f"a structural root on the unit circle, {sp.sstr(factor)} = 0, does not move with k and is set aside")
+    hessian = sp.Symbol("H")
+    shifted = hessian + coupled * sp.Symbol("I") if coupled != 0 else hessian
+    if coupled != 0:
+        notes.append(f"coupled weight decay: H is replaced by H + ({sp.sstr(coupled)}) I, also inside the second moments")
+    if decay != 0:
+        notes.append("decoupled weight decay: H is the loss's own, at the shifted centre grad L = -omega P w")
+    return Transfer(
+        tuple(a), tuple(b), tuple(numerator), tuple(fast), precondition, shifted, decay, tuple(structural), tuple(notes)
+    )
+
+
+def _strip(held: UpdateMap, loop: list[sp.Expr], power: sp.Expr, eta: sp.Expr) -> list[sp.Expr]:
+    return [_settle(c * _U ** (-2 * power), 0) / eta for c in loop]
+
+
+def _uncouple(held: UpdateMap) -> tuple[sp.Expr, sp.Matrix]:
+    """Coupled decay: the weight enters exactly as the gradient does, column = e_w (1 - eta omega) + coupled inject."""
+    n = held.matrix.rows
+    pairs = [(held.matrix[i, 0], held.inject[i]) for i in range(1, n)]
+    if n == 1:  # without fast state, coupled and decoupled differ in whether P divides the decay
+        pairs = [(held.matrix[0, 0] - 1, held.inject[0])] if held.slow else []
+    ratios = [tidy(column / drive) for column, drive in pairs if drive != 0]
+    if not ratios or ratios[0] == 0 or any(r != ratios[0] for r in ratios):
+        return sp.Integer(0), held.matrix
+    coupled = ratios[0]
+    dead = any(column != 0 for column, drive in pairs if drive == 0)
+    if dead or coupled.free_symbols & set(held.slow):
+        return sp.Integer(0), held.matrix
+    matrix = held.matrix.copy()
+    for i in range(n):
+        matrix[i, 0] = tidy(matrix[i, 0] - coupled * held.inject[i])
+    return coupled, matrix
+
+
+def _reach(matrix: sp.Matrix, inject: sp.Matrix) -> sp.Expr:
+    """First nonzero impulse coefficient from gradient to weight."""
+    carry = inject
+    for _ in range(matrix.rows + 1):
+        if tidy(carry[0]) != 0:
+            return tidy(carry[0])
+        carry = matrix * carry
+    raise NoLinearEdge("the gradient never reaches the weight")
+
+
+def _far(held: UpdateMap) -> dict:
+    """Second moments at 1/u^2 with u -> 0, eps at 0."""
+    return {s: _U**-2 for s in held.slow} | {e: sp.Integer(0) for e in held.parameters.eps}
+
+
+def _unit(held: UpdateMap, reach: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The reach at P = 1, and the power p of P ~ slow^p."""
+    if not held.slow:
+        return reach, sp.Integer(0)
+    far = reach.xreplace(_far(held))
+    values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.values().items()}
+    low, high = (far.xreplace(values).xreplace({_U: sp.Float(2, _DIGITS) ** -n}) for n in (100, 120))
+    power = sp.nsimplify(sp.N(sp.log(sp.Abs(low / high), 2) / 40, 12), rational=True, tolerance=1e-6)
+    return _settle(far * _U ** (-2 * power), 0), power
+
+
+def _settle(expr: sp.Expr, at: int) -> sp.Expr:
+    """The value at u -> 0."""
+    expr = tidy(expr)
+    if _U not in expr.free_symbols:
+        return expr
+    direct = expr.xreplace({_U: sp.Integer(at)})
+    return tidy(direct if direct.is_finite is not False and not direct.has(sp.nan, sp.zoo) else sp.limit(expr, _U, 0))
+
+
+def _charpoly(matrix: sp.Matrix) -> list[sp.Expr]:
+    return [sp.factor(c) for c in matrix.charpoly(z).all_coeffs()]
+
+
+def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> None:
+    """P must divide the whole loop: a(z) free of the slow state, b(z) proportional to 1/P, probed with numbers."""
+    if not held.slow:
+        return
+    rng = random.Random(3)
+    values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.values().items()}
+    n = matrix.rows
+    seen = []
+    for _ in range(2):
+        numbers = values | {s: sp.Float(rng.uniform(0.5, 2.0), _DIGITS) for s in held.slow}
+        m = matrix.applyfunc(lambda e, numbers=numbers: sp.N(e.xreplace(numbers), _DIGITS))
+        v = held.inject.applyfunc(lambda e, numbers=numbers: sp.N(e.xreplace(numbers), _DIGITS))
+        drive = sp.zeros(n, n)
+        drive[:, 0] = v
+        at = [sp.Float(x, _DIGITS) for x in (1.7, -2.3, 0.4)]
+        free = [(x * sp.eye(n) - m).det(method="berkowitz") for x in at]
+        loop = [(x * sp.eye(n) - m - drive).det(method="berkowitz") - f for x, f in zip(at, free, strict=True)]
+        divide = sp.N(reach.xreplace(numbers), _DIGITS)
+        seen.append([*free, *(x / divide for x in loop)])
+    if any(abs(x - y) > sp.Float(10) ** (8 - _DIGITS) * (1 + abs(x)) for x, y in zip(*seen, strict=True)):
+        raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
+
+
+def _reduce(a: list[sp.Expr], b: list[sp.Expr], held: UpdateMap) -> tuple[list, list, list]:
+    """Divide out what a and b have in common; return the common factors with roots on the unit circle."""
+    pa, pb = sp.Poly(a, z), sp.Poly(b, z)
+    try:
+        common = sp.gcd(pa, pb)
+    except sp.PolynomialError:
+        common = sp.Poly(1, z)
+    structural = []
+    if common.degree() > 0:
+        values = held.parameters.values()
+        for factor, _ in sp.factor_list(common.as_expr(), z)[1]:
+            if z not in factor.free_symbols:
+                continue
+            roots = sp.Poly(factor.xreplace(values), z).nroots(n=20)
+            if any(abs(r) > 1 + 1e-9 for r in roots):
+                raise NoLinearEdge(f"the held step is unstable by itself: {sp.sstr(factor)} = 0 does not depend on k")
+            if any(abs(abs(r) - 1) < 1e-9 for r in roots):
+                structural.append(factor)
+        pa, pb = sp.div(pa, common)[0], sp.div(pb, common)[0]
+    a, b = pa.all_coeffs(), pb.all_coeffs()
+    lead = a[0]
+    a, b = [tidy(sp.together(c / lead)) for c in a], [tidy(sp.together(c / lead)) for c in b]
+    return a, [sp.Integer(0)] * (len(a) - len(b)) + b, structural
