@@ -1,0 +1,412 @@
+"""A built transform as a temporal filter: held step -> state space -> stable windows (DESIGN idea 3), numerically.
+
+Near an edge, on a quadratic of Hessian H and with its slow state held, every rule with a linear edge is
+
+    f+ = A f + b g,     w+ = w - decay w + P^-1 (c f + d g),     g = H w  (H + coupled I with coupled decay)
+
+so that with lambda an eigenvalue of P^-1 H the motion along its eigendirection has the characteristic polynomial
+``poly0(z) + lambda poly1(z)``.  ``P`` follows the house convention: P = 1 when every second-moment leaf is 1 and
+eps = 0.  The learning rate of a built transform cannot be told apart from its filter: everything here is the *step
+filter* eta Q(z), and ``threshold`` is the critical lambda_max(P^-1 H) itself (k* / eta).
+
+This module knows no SymPy; `theory.edge` derives the same numbers from the same code on another road.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from toylab.held import FAR, NoLinearEdge, Roles, classify, held_step
+
+PyTree = Any
+
+__all__ = [
+    "Filter",
+    "NoLinearEdge",
+    "StateSpace",
+    "analyse",
+    "held_filter",
+    "inverse_preconditioner",
+    "limit_state",
+    "roles",
+    "state_space",
+]
+
+
+class StateSpace(NamedTuple):
+    """The held step on one eigendirection, as arrays (leading axes allowed: everything vmaps).
+
+    matrix  (n+1, n+1)  one step of (w, fast state) without gradient (weight decay included)
+    inject  (n+1,)      what a unit gradient adds to it
+    coupled ()          weight decay that passes through the filter: H + coupled I
+    power   ()          P ~ slow^power for large slow leaves (1/2 for second moments, 1 for running maxima)
+    The values are those for P = 1 and eps = 0.
+    """
+
+    matrix: Any
+    inject: Any
+    power: Any
+
+
+class Filter(NamedTuple):
+    """The numbers of a rule's edge.  See the module docstring for the convention.
+
+    A (n, n), b (n,), c (n,), d () : f+ = A f + b g, step = c f + d g  = -(eta Q) * g
+    decay      : what one step without gradient takes off a unit weight at rest; eta omega when the decay is decoupled
+    threshold  : end of the stable window of lambda(P^-1 H) that starts at 0+ (inf if there is no end)
+    windows    : all stable windows (lo, hi) in lambda(P^-1 H)
+    crossing   : "flip", "neimark_sacker" or "none"; angle: of the critical multiplier, pi for a flip
+    gain_dc, gain_nyquist : eta Q(1), eta Q(-1)
+    impulse, delay        : first nonzero impulse coefficient of eta Q, and how many steps late it comes
+    structural : roots on the unit circle that do not move with lambda
+    """
+
+    A: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    d: float
+    decay: float
+    threshold: float
+    windows: tuple[tuple[float, float], ...]
+    crossing: str
+    angle: float
+    gain_dc: float
+    gain_nyquist: float
+    impulse: float
+    delay: int
+    structural: tuple[complex, ...]
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# State: autonomous leaves at their limit, slow leaves given, fast leaves zero.
+
+
+def limit_state(
+    transform: optax.GradientTransformation, params: PyTree, roles: Roles | None = None, count: int | None = None
+) -> PyTree:
+    """The state of ``transform`` with its autonomous leaves at their limit, t -> infinity (or after ``count`` steps).
+
+    A counter becomes a float far beyond every time constant, so that bias corrections are exactly 1; a constant
+    (such as an injected hyperparameter) stays; a converging sequence is extrapolated; a growing one becomes huge.
+    """
+    state = transform.init(params)
+    roles = classify(transform, state, params) if roles is None else roles
+    leaves, tree = jax.tree.flatten(state)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def autonomous(current: list) -> list:
+        after = jax.tree.leaves(transform.update(zeros, jax.tree.unflatten(tree, current), params)[1])
+        return [after[i] if i in roles.autonomous else leaf for i, leaf in enumerate(current)]
+
+    if count is not None:
+        return jax.tree.unflatten(tree, jax.lax.fori_loop(0, count, lambda _, now: autonomous(now), leaves))
+    history = [autonomous(leaves)]
+    for _ in range(2):
+        history.append(autonomous(history[-1]))
+    far = min(FAR, float(jnp.finfo(jnp.result_type(float)).max) ** 0.97)
+    counters = list(history[-1])
+    for i in roles.autonomous:
+        first, second, third = (h[i] for h in history)
+        dtype = jnp.result_type(first)
+        if jnp.issubdtype(dtype, jnp.integer):  # a counter; an integer that stays put is a constant
+            moving = third != second
+            counters[i] = jnp.where(moving, far, third.astype(jnp.result_type(float)))
+        elif jnp.issubdtype(dtype, jnp.floating):
+            counters[i] = _extrapolate(first, second, third, far).astype(dtype)
+    return jax.tree.unflatten(tree, counters)
+
+
+def _extrapolate(first: jax.Array, second: jax.Array, third: jax.Array, far: float) -> jax.Array:
+    """Limit of a scalar sequence with s_{n+1} = a s_n + b, from three consecutive members."""
+    before, after = second - first, third - second
+    still = after == 0
+    ratio = jnp.where(still, 0.0, after / jnp.where(before == 0, 1.0, before))
+    grows = jnp.abs(ratio) > 1 - 1e-4
+    limit = second + after / jnp.where(grows, 1.0, 1 - ratio)
+    return jnp.where(still, third, jnp.where(grows, jnp.sign(after) * far, limit))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The held step's matrices.
+
+_SCALES = (2.0**96, 2.0**100)
+"""Values at which slow leaves are held: eps is lost beside them, their powers are exact, float32 holds them."""
+
+
+def state_space(transform: optax.GradientTransformation, roles: Roles, state: PyTree) -> StateSpace:
+    """Matrices of the held step for a scalar weight, by differentiation; pure JAX, so it vmaps over hyperparameters.
+
+    ``state`` is the state for a weight of shape () from `limit_state`.  Assumes linearity (checked by `held_filter`).
+    """
+    step, size = _one_step(transform, roles, state)
+
+    def jacobian(scale: float) -> jax.Array:
+        return jax.jacfwd(lambda x: step(x, scale))(jnp.zeros(size, jnp.result_type(float)))
+
+    low, high = (jacobian(scale) for scale in _SCALES)
+    if not roles.slow:
+        return StateSpace(high[:, :-1], high[:, -1], jnp.zeros((), high.dtype))
+    # P ~ slow^power, seen in how the gradient reaches the weight; half-integers cover roots, maxima and ratios
+    ratio = jnp.abs(_reach(low) / _reach(high))
+    power = jnp.round(2 * jnp.log2(ratio) / np.log2(_SCALES[1] / _SCALES[0])) / 2
+    # Put P = 1: the loop gain is what P divides, wherever the rule applies it, so undo it on the gradient.
+    return StateSpace(high[:, :-1], high[:, -1] * _SCALES[1] ** power, power)
+
+
+def _one_step(transform: optax.GradientTransformation, roles: Roles, state: PyTree) -> tuple[Callable, int]:
+    """``step(x, scale)``: x = (w, fast..., g) -> (w, fast...), slow leaves held at ``scale``; and the length of x."""
+    held = held_step(transform, roles)
+    leaves, tree = jax.tree.flatten(state)
+    ends = np.cumsum([1, *(leaves[i].size for i in roles.fast)])
+
+    def step(x: jax.Array, scale: float) -> jax.Array:
+        now = list(leaves)
+        for i, part in zip(roles.fast, jnp.split(x[:-1], ends[:-1])[1:], strict=True):
+            now[i] = part.reshape(leaves[i].shape).astype(leaves[i].dtype)
+        slow = [jnp.full(leaves[i].shape, scale, leaves[i].dtype) for i in roles.slow]
+        for i, value in zip(roles.slow, slow, strict=True):
+            now[i] = value
+        update, new = held(x[-1], jax.tree.unflatten(tree, now), x[0], slow)
+        new_leaves = jax.tree.leaves(new)
+        return jnp.concatenate([(x[0] + update)[None], *(new_leaves[i].ravel() for i in roles.fast)])
+
+    return step, int(ends[-1]) + 1
+
+
+def _reach(jacobian: jax.Array) -> jax.Array:
+    """First nonzero impulse coefficient from gradient to weight, pure JAX."""
+    carry, out = jacobian[:, -1], jacobian[0, -1]
+    for _ in range(jacobian.shape[0]):
+        carry = jacobian[:, :-1] @ carry.at[0].set(0.0)
+        out = jnp.where(out == 0, carry[0], out)
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# From matrices to windows (numpy: nonsymmetric eigenvalues exist on the host only).
+
+
+def analyse(space: StateSpace) -> Filter:
+    """Everything that follows from the held step's matrices, for one set of hyperparameters (host, float64)."""
+    matrix, inject = (np.asarray(part, np.float64) for part in space[:2])
+    n = len(inject) - 1
+    scale = np.ones(n + 1)  # balance: fast state in units in which a unit gradient moves it by about one
+    scale[1:] = [2.0 ** np.round(np.log2(abs(v))) if v != 0 else 1.0 for v in inject[1:]]
+    matrix, inject = matrix * scale / scale[:, None], inject / scale
+    poly0 = np.poly(matrix)
+    drive = np.zeros((n + 1, n + 1))
+    drive[:, 0] = inject
+    poly1 = np.poly(matrix + drive) - poly0  # characteristic polynomial is linear in lambda: poly0 + lambda poly1
+    poly1[np.abs(poly1) < 1e-13 * np.abs(poly1).max()] = 0.0  # rounding of products of a few O(1) numbers
+    poly1_full = poly1
+    poly0, poly1, structural = _reduce(poly0, poly1)
+    windows, angle = _windows(poly0, poly1)
+    first = next(((lo, hi) for lo, hi in windows if lo == 0.0), None)
+    if first is None:
+        raise NoLinearEdge(
+            "no stable window starts at 0+: the held step moves uphill or is unstable by itself",
+            "check the sign (optax.scale_by_learning_rate makes a descent direction) and the hyperparameters",
+        )
+    threshold = first[1]
+    crossing = "none" if np.isinf(threshold) else "flip" if angle > np.pi - 1e-9 else "neimark_sacker"
+    A, b, c, d = matrix[1:, 1:], inject[1:], matrix[0, 1:], inject[0]
+    impulses = [d, *(c @ np.linalg.matrix_power(A, j) @ b for j in range(n))]
+    delay = next((j for j, h in enumerate(impulses) if abs(h) > 1e-14 * max(map(abs, impulses))), 0)
+
+    fast, response, still = _reduce(np.poly(A) if n else np.ones(1), poly1_full)
+
+    def gain(z: float) -> float:
+        with np.errstate(divide="ignore"):
+            return float(np.divide(np.polyval(response, z), np.polyval(fast, z)))
+
+    return Filter(
+        A, b, c, float(d), float(1.0 - matrix[0, 0]), threshold, windows, crossing, angle,
+        gain(1.0), gain(-1.0), float(-impulses[delay]), delay, tuple({*structural, *still}),
+    )  # fmt: skip
+
+
+def _reduce(poly0: np.ndarray, poly1: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[complex, ...]]:
+    """Divide out the roots that do not move with lambda; return the ones on the unit circle."""
+    roots0, roots1 = list(np.roots(poly0)), list(np.roots(poly1))
+    # a root of multiplicity m is known to about eps^(1/m); six digits cover the double ones met in practice
+    lead = poly1[np.flatnonzero(poly1)[0]] if np.any(poly1) else 0.0
+    structural = []
+    for root in list(roots1):
+        near = [r for r in roots0 if abs(r - root) < 1e-7]
+        if near:
+            roots0.remove(min(near, key=lambda r: abs(r - root)))
+            roots1.remove(root)
+            if abs(abs(root) - 1) < 1e-7:
+                structural.append(complex(root))
+    if len(roots0) == len(poly0) - 1:
+        return poly0, poly1, ()
+    new0, new1 = (np.atleast_1d(np.real(np.poly(roots))) for roots in (roots0, roots1))
+    return new0, np.concatenate([np.zeros(len(new0) - len(new1)), lead * new1]), tuple(structural)
+
+
+def _windows(poly0: np.ndarray, poly1: np.ndarray) -> tuple[tuple[tuple[float, float], ...], float]:
+    """All lambda > 0 windows with every root inside the unit circle, and the angle at the end of the first.
+
+    On |z| = 1 a critical lambda makes poly0 + lambda poly1 vanish together with its reciprocal, so the critical z are
+    unit roots of poly0 poly1* - poly0* poly1, a polynomial without lambda.
+    """
+    critical: dict[float, float] = {}
+    both = np.polysub(np.convolve(poly0, poly1[::-1]), np.convolve(poly0[::-1], poly1))
+    for z in [1.0, -1.0, *np.roots(np.trim_zeros(both, "f"))]:
+        if abs(abs(z) - 1) > 1e-4 or np.imag(z) < 0:  # 1e-4: unit roots of multiplicity 3 are only known to eps^(1/4)
+            continue
+        z = _polish(poly0, poly1, z / abs(z))
+        denominator = np.polyval(poly1, z)
+        if abs(denominator) > 1e-12 * np.abs(poly1).sum():
+            lam = -np.polyval(poly0, z) / denominator
+            if np.isfinite(lam) and lam.real > 1e-12 and abs(lam.imag) < 1e-6 * abs(lam):
+                critical[float(lam.real)] = float(np.angle(z))
+    ends = [0.0, *sorted(critical), np.inf]
+    stable = [_radius(poly0 + _between(lo, hi) * poly1) < 1 for lo, hi in pairwise(ends)]
+    windows: list[tuple[float, float]] = []
+    for (lo, hi), good in zip(pairwise(ends), stable, strict=True):
+        if good:
+            joined = windows and windows[-1][1] == lo
+            windows[-1:] = [(windows[-1][0], hi)] if joined else [*windows[-1:], (lo, hi)]
+    return tuple(windows), critical.get(windows[0][1], np.nan) if windows else np.nan
+
+
+def _polish(poly0: np.ndarray, poly1: np.ndarray, z: complex) -> complex:
+    """Newton on the angle of z = e^{i angle}, for Im(poly0 conj(poly1)) = 0."""
+    if abs(np.imag(z)) < 1e-9:
+        return complex(np.sign(np.real(z)))
+    angle = float(np.angle(z))
+
+    def f(a: float) -> float:
+        point = np.exp(1j * a)
+        return float(np.imag(np.polyval(poly0, point) * np.conj(np.polyval(poly1, point))))
+
+    for _ in range(4):
+        slope = (f(angle + 1e-6) - f(angle - 1e-6)) / 2e-6
+        if slope != 0 and abs(f(angle) / slope) < 1e-3:
+            angle -= f(angle) / slope
+    return np.exp(1j * angle)
+
+
+def _between(lo: float, hi: float) -> float:
+    if np.isinf(hi):
+        return 2 * lo + 1.0
+    return hi / 2 if lo == 0.0 else np.sqrt(lo * hi)
+
+
+def _radius(polynomial: np.ndarray) -> float:
+    return float(np.abs(np.roots(polynomial)).max(initial=0.0))
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Doors.
+
+
+def roles(transform: optax.GradientTransformation, params: PyTree) -> Roles:
+    """What each state leaf of ``transform`` is for these ``params`` (concrete values; see `toylab.held.classify`)."""
+    return classify(transform, transform.init(params), params)
+
+
+def held_filter(transform: optax.GradientTransformation, count: int | None = None) -> Filter:
+    """The filter and the edge of a built transform, its step count at infinity (or after ``count``: quasi-static).
+
+    Raises `NoLinearEdge` with the reason if the held step is not linear in (weights, gradient, fast state), or mixes
+    the coordinates of a vector or matrix of weights.
+    """
+    params = jnp.zeros(())
+    parts = roles(transform, params)
+    state = limit_state(transform, params, parts, count)
+    space = jax.jit(lambda s: state_space(transform, parts, s))(state)
+    _require_linear(transform, parts, state, space)
+    _require_elementwise(transform, space)
+    return analyse(space)
+
+
+def _require_linear(
+    transform: optax.GradientTransformation, roles: Roles, state: PyTree, space: StateSpace
+) -> None:
+    """Superposition: small oscillations g, fast -> 0 at finite weights must add up, with no term between w and g."""
+    step, size = _one_step(transform, roles, state)
+    run = jax.jit(step)
+    rng = np.random.default_rng(1)
+    eps = float(jnp.finfo(jnp.result_type(float)).eps)
+    scale = _SCALES[1]
+    undo = np.asarray(space.inject) / scale ** np.asarray(space.power)
+    matrix = np.concatenate([np.asarray(space.matrix), undo[:, None]], axis=1)
+    if not np.all(np.isfinite(matrix)):
+        raise NoLinearEdge("the held step has no derivative at rest (a norm, a root or a sign of the oscillation)")
+    for small in (1.0, 2.0**-20):  # clipped and centred rules are linear for small oscillations only
+        worst = 0.0
+        for _ in range(3):
+            x = rng.standard_normal(size) * np.where(np.arange(size) == 0, 1.0, small)
+            expected = matrix @ x
+            error = np.abs(np.asarray(run(x, scale)) - expected)
+            # each row adds up size terms: rounding is relative to the largest of them
+            worst = max(worst, float(np.max(error / (np.abs(matrix) @ np.abs(x) + 1e-300))))
+        if worst < 64 * size * eps:
+            break
+    else:
+        raise NoLinearEdge(f"the held step is not linear in (weights, gradient, fast state): superposition off by {worst:.1e}")
+    if not np.any(matrix[:, -1]):
+        raise NoLinearEdge("the held step does not respond to a small gradient in proportion (a sign or a dead zone)")
+
+
+def _require_elementwise(transform: optax.GradientTransformation, space: StateSpace) -> None:
+    """On vectors and matrices of weights the held step must act on each coordinate by itself, as on a scalar."""
+    for shape in ((3,), (2, 3)):
+        params = jnp.zeros(shape)
+        parts = roles(transform, params)
+        state = limit_state(transform, params, parts)
+        leaves, tree = jax.tree.flatten(state)
+        slow = [jnp.full(leaves[i].shape, _SCALES[1], leaves[i].dtype) for i in parts.slow]
+        for i, value in zip(parts.slow, slow, strict=True):
+            leaves[i] = value
+        state = jax.tree.unflatten(tree, leaves)
+        step = held_step(transform, parts)
+
+        def respond(g: jax.Array, step=step, state=state, params=params, slow=slow) -> jax.Array:  # noqa: ANN001
+            return step(g, state, params, slow)[0].ravel()
+
+        jacobian = np.asarray(jax.jit(jax.jacfwd(respond))(params)).reshape(params.size, params.size)
+        diagonal = np.diag(np.diag(jacobian))
+        if not np.all(np.isfinite(jacobian)) or not np.allclose(jacobian, diagonal, rtol=0, atol=0):
+            raise NoLinearEdge(
+                f"the held step mixes the coordinates of weights of shape {shape}, or has no derivative at rest there",
+                "only elementwise rules have one preconditioned sharpness P^-1 H with a diagonal P",
+            )
+
+
+def inverse_preconditioner(
+    transform: optax.GradientTransformation, parts: Roles, impulse: Any, delay: int = 0
+) -> Callable:
+    """``P^-1`` on any problem, read off the rule's own step (DESIGN 4).
+
+    Returns ``diagonal(grads, state, params) -> pytree like params``: the derivative of the step with respect to the
+    gradient, with the updated slow leaves held where this very step puts them, divided by minus the first nonzero
+    impulse coefficient of eta Q (``Filter.impulse``, ``delay`` steps late).  ``parts`` are the `roles` for these
+    params.  Not finite where a coordinate is dead.  Can be jitted and vmapped, also over ``impulse`` and over the
+    hyperparameters inside ``transform``.  Assumes an elementwise rule (checked by `held_filter`); costs one step of
+    the rule and its derivative.
+    """
+    step = held_step(transform, parts)
+
+    def diagonal(grads: PyTree, state: PyTree, params: PyTree) -> PyTree:
+        def respond(g: PyTree) -> PyTree:
+            update, new = step(g, state, params)
+            for _ in range(delay):
+                leaves = jax.tree.leaves(new)
+                slow = [jax.lax.stop_gradient(leaves[i]) for i in parts.slow]
+                update, new = step(jax.tree.map(jnp.zeros_like, g), new, params, slow)
+            return update
+
+        slope = jax.jvp(respond, (grads,), (jax.tree.map(jnp.ones_like, grads),))[1]
+        return jax.tree.map(lambda s: -s / impulse, slope)
+
+    return diagonal
