@@ -1,0 +1,108 @@
+"""Claims are found without a list of modules, and chosen by id, topic and tier."""
+
+import sys
+import textwrap
+
+import pytest
+
+from toylab.claims import Claim, ClaimError, UnknownClaim, discovered, equality, selected
+
+MODULE = """
+from toylab.claims import Claim, equality
+
+CLAIM = Claim(
+    id="{id}", statement="s", source="s", tier="quick", comparison=equality(1e-6, "planted"),
+    predicted=lambda sample: 1.0, measure=lambda sample: 1.0,
+)
+{rest}
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Writes a package of claim modules and returns its name; forgotten again after the test."""
+
+    def write(**modules):
+        folder = tmp_path / "planted_claims"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+        for name, source in modules.items():
+            (folder / f"{name}.py").write_text(textwrap.dedent(source))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return "planted_claims"
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("planted_claims")]:
+        del sys.modules[name]
+
+
+def module(name, rest="CLAIMS = [CLAIM]"):
+    return MODULE.format(id=name, rest=rest)
+
+
+def test_modules_are_found_without_a_list(package):
+    name = package(zebra=module("zebra/a"), ant=module("ant/a"), helper="X = 1\n")
+    assert [claim.id for claim in discovered(name)] == ["ant/a", "zebra/a"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "complaint"),
+    [
+        ({"one": module("a/b"), "two": module("a/b")}, "two claims are called a/b"),
+        ({"one": module("a/b", rest="CLAIM_LIST = [CLAIM]")}, "declares no CLAIMS"),
+        ({"one": "import no_such_module_here\n"}, "cannot be imported"),
+    ],
+)
+def test_a_planted_mistake_is_named(package, modules, complaint):
+    with pytest.raises(ClaimError, match=complaint):
+        discovered(package(**modules))
+
+
+def test_the_real_package_is_discovered():
+    assert all(isinstance(claim, Claim) for claim in discovered())
+
+
+def fake(name, tier):
+    one = equality(1e-6, "planted")
+    return Claim(
+        id=name,
+        statement="s",
+        source="s",
+        tier=tier,
+        comparison=one,
+        predicted=lambda s: 1,
+        measure=lambda s: 1,
+    )
+
+
+FAKES = [
+    fake("edge/a", "quick"),
+    fake("edge/b", "default"),
+    fake("noise/c", "default"),
+    fake("networks/d", "long"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "tier", "expected"),
+    [
+        ([], "quick", ["edge/a"]),
+        ([], "default", ["edge/a", "edge/b", "noise/c"]),
+        ([], "long", ["edge/a", "edge/b", "noise/c", "networks/d"]),
+        (["edge"], "quick", ["edge/a"]),
+        (["networks/d"], "quick", ["networks/d"]),
+        (["noise", "edge/a"], "default", ["edge/a", "noise/c"]),
+    ],
+)
+def test_selection(names, tier, expected):
+    assert [claim.id for claim in selected(FAKES, names, tier)] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("edge/aa", "edge/a"), ("nois", "noise"), ("zzzzzz", "topics are"), ("networks", "tier long")],
+)
+def test_an_unknown_name_comes_with_a_suggestion(name, hint):
+    with pytest.raises(UnknownClaim) as caught:
+        selected(FAKES, [name], "default")
+    assert hint in caught.value.hint

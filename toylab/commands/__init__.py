@@ -1,0 +1,13 @@
+"""The commands of `toylab`, one module each: `configure(parser)` declares its options, `run(options) -> exit
+code` does the work.
+
+Heavy imports (JAX, SymPy, matplotlib) belong inside `run`.
+"""
+
+COMMANDS = {
+    "derive": "derive where a rule becomes unstable, from its own code",
+    "verify": "run the claims: what theory predicts against what experiments measure",
+    "figures": "draw the figures, with their data beside them",
+    "doctor": "check devices, precision, packages and the output folder",
+}
+"""Name -> one-line summary, in the order of `toylab --help`."""

@@ -1,0 +1,175 @@
+"""`toylab verify`: run claims, print a table, write `results.json` and `results.md`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from toylab.commands.bad_input import BadInput
+from toylab.commands.files import writable_folder, write_atomically
+
+DEFAULT_OUT = "out/report"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("names", nargs="*", metavar="CLAIM or TOPIC", help="which claims (default: all of the tier)")
+    tier = parser.add_mutually_exclusive_group()
+    tier.add_argument(
+        "--quick",
+        dest="tier",
+        action="store_const",
+        const="quick",
+        help="claims that take <= 3 minutes together",
+    )
+    tier.add_argument("--long", dest="tier", action="store_const", const="long", help="all claims, hours")
+    parser.set_defaults(tier="default")
+    parser.add_argument(
+        "--sabotage",
+        action="store_true",
+        help="move every prediction by 1.01 resolutions: all must be refuted",
+    )
+    parser.add_argument("--list", action="store_true", help="list the claims and run nothing")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what the claims draw (default 0)")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the results in DIR that the same code and options gave"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help=f"where results go (default {DEFAULT_OUT}, {DEFAULT_OUT}/sabotage if sabotaged)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0 if every verdict is the expected one, 1 if not, 130 if interrupted (what is finished is
+    saved).
+    """
+    from toylab.claims import as_expected
+    from toylab.claims.environment import environment_record
+
+    claims = _chosen(options)
+    if options.list:
+        return _listed(claims, options.json)
+    if options.seed < 0:
+        raise BadInput(f"--seed got {options.seed}, needed an integer >= 0", "try --seed 0")
+    folder = writable_folder(options.out or (f"{DEFAULT_OUT}/sabotage" if options.sabotage else DEFAULT_OUT))
+    environment = environment_record(seed=options.seed, tier=options.tier, sabotage=options.sabotage)
+    records = _resumed(folder, environment, {claim.id for claim in claims}) if options.resume else []
+    interrupted = _ran(claims, records, options, lambda: _save(folder, records, environment))
+    _save(folder, records, environment)
+    if options.json:
+        print(json.dumps({"claims": records, "environment": environment}, allow_nan=False))
+    else:
+        _print_report(records, options.sabotage, folder)
+    if interrupted:
+        print(
+            f"toylab: interrupted, {len(records)} of {len(claims)} claims are saved in {folder}",
+            file=sys.stderr,
+        )
+        return 130
+    return 0 if all(as_expected(record, sabotage=options.sabotage) for record in records) else 1
+
+
+def _chosen(options: argparse.Namespace) -> list[Any]:
+    from toylab.claims import ClaimError, UnknownClaim, discovered, selected
+    from toylab.commands.shadowing import require_own
+
+    require_own("theory")
+    try:
+        claims = discovered()
+        tier = "long" if options.list and options.tier == "default" else options.tier
+        chosen = selected(claims, options.names, tier)
+    except UnknownClaim as error:
+        raise BadInput(str(error), error.hint) from error
+    except ClaimError as error:
+        raise BadInput(str(error), "this is a mistake in a claim module") from error
+    if not chosen:
+        raise BadInput(f"there is no claim to run in the tier {options.tier}", "see toylab verify --list")
+    return chosen
+
+
+def _listed(claims: Sequence[Any], as_json: bool) -> int:
+    if as_json:
+        fields = ("id", "kind", "statement", "source", "expected", "tier")
+        print(json.dumps({"claims": [{field: getattr(claim, field) for field in fields} for claim in claims]}))
+        return 0
+    width = max(len(claim.id) for claim in claims)
+    for claim in claims:
+        print(f"{claim.id:<{width}}  {claim.kind:<11}  {claim.tier:<7}  {claim.statement}")
+    return 0
+
+
+def _ran(claims: Sequence[Any], records: list[dict[str, Any]], options: argparse.Namespace, save: Any) -> bool:
+    """Run the claims without a record, appending to `records` and saving after each; True if interrupted."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from toylab.claims import run_claim
+    from toylab.claims.table import STYLES
+
+    console = Console(stderr=True, highlight=False)
+    finished = {record["id"] for record in records}
+    try:
+        for number, claim in enumerate(claims, start=1):
+            if claim.id in finished:
+                continue
+            with (
+                contextlib.redirect_stdout(sys.stderr),
+                console.status(f"[{number}/{len(claims)}] {claim.id}".replace("[", r"\[")),
+            ):
+                result = run_claim(claim, tier=options.tier, seed=options.seed, sabotage=options.sabotage)
+            records.append(result.to_json())
+            save()
+            place = escape(f"[{number}/{len(claims)}] {claim.id}")
+            console.print(
+                f"{place} [{STYLES[result.verdict]}]{result.verdict}[/] {result.seconds:.1f} s",
+                soft_wrap=True,
+            )
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _save(folder: Path, records: list[dict[str, Any]], environment: dict[str, Any]) -> None:
+    from toylab.claims.table import markdown_report
+
+    content = json.dumps({"claims": records, "environment": environment}, indent=1, allow_nan=False)
+    write_atomically(folder / "results.json", content.encode() + b"\n")
+    write_atomically(folder / "results.md", markdown_report(records, environment).encode())
+
+
+def _resumed(folder: Path, environment: dict[str, Any], wanted: set[str]) -> list[dict[str, Any]]:
+    """The finished records in `folder` that this run would repeat exactly; none if anything but the choice of
+    claims differs.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        return []
+    try:
+        before = json.loads(path.read_text())
+        if before["environment"] != environment:
+            print(f"toylab: {path} is of other code, versions or options: starting afresh", file=sys.stderr)
+            return []
+        return [record for record in before["claims"] if record["id"] in wanted and record["verdict"] != "error"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{path} cannot be resumed: {type(error).__name__}: {error}", "leave out --resume to start afresh"
+        ) from error
+
+
+def _print_report(records: Sequence[dict[str, Any]], sabotage: bool, folder: Path) -> None:
+    from rich.console import Console
+
+    from toylab.claims.table import findings_first, summary_line, terminal_table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    for line in findings_first(records):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(terminal_table(records, sabotage=sabotage))
+    console.print(f"{summary_line(records)}; written to {folder}", markup=False, soft_wrap=True)
