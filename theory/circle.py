@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import mpmath as mp
@@ -128,7 +129,7 @@ def stable_windows(a: Sequence[Any], b: Sequence[Any], digits: int = 40) -> Wind
                 critical.setdefault(gain_at(a, b, c), c)
         ends = [mp.mpf(0), *sorted(k for k in critical if k > mp.mpf(10) ** (20 - digits)), mp.inf]
         found: list[list[Any]] = []
-        for lo, hi in zip(ends, ends[1:], strict=False):
+        for lo, hi in pairwise(ends):
             inside = hi / 2 if lo == 0 else mp.sqrt(lo * hi)
             inside = 1 + 2 * lo if hi == mp.inf else inside
             if is_schur([x + inside * y for x, y in zip(a, b, strict=True)]):
@@ -137,7 +138,8 @@ def stable_windows(a: Sequence[Any], b: Sequence[Any], digits: int = 40) -> Wind
                 else:
                     found.append([lo, hi])
         return Windows(
-            tuple((float(lo), float(hi)) for lo, hi in found), {float(k): float(c) for k, c in critical.items() if k > 0}
+            tuple((float(lo), float(hi)) for lo, hi in found),
+            {float(k): float(c) for k, c in critical.items() if k > 0},
         )
 
 

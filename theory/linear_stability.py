@@ -8,7 +8,6 @@ pair (Neimark-Sacker); which one comes first can depend on the hyperparameters a
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,14 +18,14 @@ import sympy as sp
 
 from theory.circle import gain_at, jury_conditions, on_circle, stable_windows, value
 from theory.errors import BadFactory, NoLinearEdge
+from theory.forms import readable, tidy
 from theory.symbols import Hyperparameters
 from theory.theorem import Theorem, as_jax
 from theory.timing import time_limited
 from theory.transfer import Transfer, k, transfer, z
-from theory.update_map import describe, tidy, update_map
+from theory.update_map import describe, update_map
 
 _SAMPLES = 60  # random points of the domain at which the kind of crossing is decided, besides the reference point
-_EDGE_OF_DOMAIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class EdgeNumbers:
     """The edge at given hyperparameters, worked out with 40 digits, whatever the symbolic side could simplify.
 
     threshold, windows: in lambda(P^-1 H); ``k = eta threshold``.  crossing: "flip", "neimark_sacker" or "none" (no
-    end: threshold is inf).  angle: of the critical multiplier.  growth: d|z|/dk at k*.
+    end: threshold is inf).  angle: of the critical multiplier.  growth: d|z|/dk at k*.  spectators: roots that do not
+    move with k (structural ones, and decaying state that the weight does not feel).
     """
 
     threshold: float
@@ -48,6 +48,7 @@ class EdgeNumbers:
     a: np.ndarray
     b: np.ndarray
     eta: float
+    spectators: np.ndarray
 
     def polynomial(self, k: float) -> np.ndarray:
         """Coefficients in z, highest power first."""
@@ -74,6 +75,8 @@ class Edge(Theorem):
     growth               d|z|/dk where the root crosses (None where implicit)
     conditions           all positive exactly where the rule is stable (Schur-Cohn in Jury's form)
     reference, domain    parameter -> number, (lo, hi)
+    slow                 the symbols in P, in the order of the state's slow leaves
+    region               conditions on the hyperparameters under which the rule's code takes the branches derived here
     """
 
     name: str
@@ -92,6 +95,8 @@ class Edge(Theorem):
     conditions: tuple[sp.Expr, ...]
     reference: Mapping[str, Any]
     domain: Mapping[str, tuple[float, float]]
+    slow: tuple[sp.Symbol, ...]
+    region: tuple[sp.Basic, ...]
     step_map: Mapping[sp.Symbol, sp.Expr]
     loop: Transfer
     parameters: Hyperparameters
@@ -100,9 +105,20 @@ class Edge(Theorem):
         """The edge at these hyperparameters (those left out keep their reference value).
 
         Raises `BadFactory` for a name that is not one of ``symbols``, `NoLinearEdge` where no stable window starts
-        at 0+.
+        at 0+ or outside ``region``.
         """
-        return _at(self.loop, self.parameters, numbers)
+        return _at(self.loop, self.parameters, self.region, numbers)
+
+    def draw(self, rng: np.random.Generator) -> dict[str, float]:
+        """Random hyperparameters from ``domain``, inside ``region`` and with a stable window."""
+        for _ in range(1000):
+            point = {name: _draw(rng, *box) for name, box in self.domain.items()}
+            try:
+                self.at(**point)
+            except NoLinearEdge:
+                continue
+            return point
+        raise NoLinearEdge(f"no stable hyperparameters of {self.name} were found in 1000 tries")
 
     def numeric(self, name: str = "threshold") -> Callable:
         """``threshold(**hyperparameters)`` (or another formula) as a JAX function; jits, vmaps, differentiates."""
@@ -158,7 +174,7 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
     parameters = held.parameters
     eta, name = parameters.eta, getattr(factory, "__name__", None) or describe(factory).rsplit(".", 1)[-1]
     a, b = loop.a, loop.b
-    candidates = _Candidates(loop, parameters)
+    candidates = _Candidates(loop, parameters, held.region)
     crossing, threshold, multiplier, extra, notes = candidates.decide()
     growth = _growth(a, b, threshold * eta, multiplier, crossing) if threshold is not None else None
     n = len(a) - 1
@@ -169,9 +185,7 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
     polynomial = sp.Add(*(sp.factor(x + k * y) * z ** (n - i) for i, (x, y) in enumerate(zip(a, b, strict=True))))
     dc, nyquist = (_gain(loop, point) for point in (1, -1))
     windows = tuple((readable(lo, parameters), readable(hi, parameters)) for lo, hi in candidates.reference_windows())
-    threshold, growth, dc, nyquist, ratio = (
-        readable(e, parameters) for e in (threshold, growth, dc, nyquist, ratio)
-    )
+    threshold, growth, dc, nyquist, ratio = (readable(e, parameters) for e in (threshold, growth, dc, nyquist, ratio))
     expressions = {
         "threshold": threshold,
         "preconditioner": loop.preconditioner,
@@ -210,6 +224,8 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
         conditions=conditions,
         reference=parameters.reference,
         domain=parameters.domain,
+        slow=held.slow,
+        region=held.region,
         step_map=held.step_map,
         loop=loop,
         parameters=parameters,
@@ -226,7 +242,9 @@ def _growth(a: tuple, b: tuple, gain: sp.Expr, point: sp.Expr, crossing: str) ->
     """d|z|/dk = Re(conj(z) dz/dk), dz/dk = -b(z)/(a'(z) + k b'(z)); None where the crossing depends."""
     if crossing == "depends" or point is None:
         return None
-    slope = sum((len(a) - 1 - i) * (x + gain * y) * point ** (len(a) - 2 - i) for i, (x, y) in enumerate(zip(a, b, strict=True)) if i < len(a) - 1)
+    n = len(a) - 1
+    terms = list(zip(a, b, strict=True))[:n]
+    slope = sum((n - i) * (x + gain * y) * point ** (n - 1 - i) for i, (x, y) in enumerate(terms))
     rate = -value(b, point) / slope
     if crossing == "flip":
         return tidy(-rate)
@@ -237,14 +255,19 @@ def _growth(a: tuple, b: tuple, gain: sp.Expr, point: sp.Expr, crossing: str) ->
 # Numbers
 
 
-def _at(loop: Transfer, parameters: Hyperparameters, numbers: Mapping[str, float]) -> EdgeNumbers:
+def _at(
+    loop: Transfer, parameters: Hyperparameters, region: tuple[sp.Basic, ...], numbers: Mapping[str, float]
+) -> EdgeNumbers:
     unknown = [n for n in numbers if n not in parameters.symbols]
     if unknown:
         raise BadFactory(f"got {unknown[0]}; the rule's hyperparameters are {', '.join(parameters.symbols)}")
-    values = {
-        s: sp.Rational(str(numbers[n])) if n in numbers else sp.nsimplify(parameters.reference[n], rational=True)
-        for n, s in parameters.symbols.items()
-    }
+    values = parameters.values(**numbers)
+    outside = next((condition for condition in region if condition.xreplace(values) == sp.false), None)
+    if outside is not None:
+        raise NoLinearEdge(
+            f"the theorem was derived where {sp.sstr(outside)}, not so here: another branch of the code acts",
+            "derive it again with these numbers as settings",
+        )
     a, b = ([sp.N(c.xreplace(values), 40) for c in p] for p in (loop.a, loop.b))
     eta = float(parameters.eta.xreplace(values))
     found = stable_windows(a, b)
@@ -269,7 +292,7 @@ def _at(loop: Transfer, parameters: Hyperparameters, numbers: Mapping[str, float
     dc, nyquist = (_ratio(loop, point, values) for point in (1, -1))
     return EdgeNumbers(
         gain / eta, gain, crossing, angle, tuple((lo / eta, hi / eta) for lo, hi in found.windows),
-        dc, nyquist, growth, a_, b_, eta,
+        dc, nyquist, growth, a_, b_, eta, np.roots([float(sp.N(c.xreplace(values), 40)) for c in loop.spectators]),
     )  # fmt: skip
 
 
@@ -285,8 +308,8 @@ def _ratio(loop: Transfer, point: int, values: Mapping) -> float:
 class _Candidates:
     """All gains at which a root can cross, as formulas; and which of them ends the first window, over the domain."""
 
-    def __init__(self, loop: Transfer, parameters: Hyperparameters):
-        self.loop, self.parameters = loop, parameters
+    def __init__(self, loop: Transfer, parameters: Hyperparameters, region: tuple[sp.Basic, ...]):
+        self.loop, self.parameters, self.region = loop, parameters, region
         a, b = loop.a, loop.b
         self.flip = self._ratio(-1)
         self.dc = self._ratio(1)
@@ -311,14 +334,14 @@ class _Candidates:
     @cached_property
     def samples(self) -> list[tuple[dict, EdgeNumbers]]:
         """The edge at the reference point and at random points of the domain where a window exists."""
-        rng = random.Random(4)
+        rng = np.random.default_rng(4)
         points: list[dict[str, Any]] = [{}]
         for _ in range(_SAMPLES):
             points.append({n: _draw(rng, *box) for n, box in self.parameters.domain.items()})
         out = []
         for i, point in enumerate(points):
             try:
-                out.append((point, _at(self.loop, self.parameters, point)))
+                out.append((point, _at(self.loop, self.parameters, self.region, point)))
             except NoLinearEdge:
                 if i == 0:
                     raise
@@ -359,9 +382,7 @@ class _Candidates:
         return "depends", threshold, multiplier, [side], notes
 
     def _numbers(self, e: sp.Expr, point: dict) -> complex:
-        values = {s: sp.Rational(str(point[n])) if n in point else v for (n, s), v in zip(
-            self.parameters.symbols.items(), self.parameters.values().values(), strict=True)}
-        return complex(sp.N(e.xreplace(values), 20))
+        return complex(sp.N(e.xreplace(self.parameters.values(**point)), 20))
 
     def _pair(self) -> tuple[sp.Expr, sp.Expr] | None:
         """The explicit (cosine, gain) that agrees with the numbers at every sample that ends in a pair."""
@@ -395,7 +416,8 @@ class _Candidates:
         """
         if self.condition.degree() <= 0:
             return "no pair can reach the unit circle (N(c) has no zero)" if not self.condition.is_zero else None
-        unit = [s for n, s in self.parameters.symbols.items() if self.parameters.domain[n][1] <= 1.0 and s.name != "eta"]
+        domain = self.parameters.domain
+        unit = [s for n, s in self.parameters.symbols.items() if domain[n][1] <= 1.0 and s.name != "eta"]
         fresh = {s: 1 / (1 + sp.Symbol(f"x_{s.name}", positive=True)) for s in unit if s in self.condition.free_symbols}
         s = sp.Symbol("s", positive=True)
         c = self.condition.gen
@@ -433,27 +455,10 @@ class _Candidates:
         return tuple((formula(lo), formula(hi)) for lo, hi in numbers.windows)
 
 
-def readable(expr: sp.Expr | None, parameters: Hyperparameters) -> sp.Expr | None:
-    """The same expression with every factor written so that it is positive at the reference hyperparameters."""
-    if expr is None or not expr.free_symbols:
-        return expr
-    if isinstance(expr, sp.Piecewise):
-        return sp.Piecewise(*((readable(e, parameters), condition) for e, condition in expr.args))
-    values = parameters.values()
-    sign, factors = sp.Integer(1), []
-    for factor in sp.Mul.make_args(expr):
-        base, exponent = factor.as_base_exp()
-        if base.is_Add and exponent.is_Integer and sp.N(base.xreplace(values)).is_negative:
-            base, sign = sp.Add(*(-term for term in base.args)), sign * (-1) ** exponent
-            factor = base**exponent
-        factors.append(factor)
-    return sp.Mul(sign, *factors)
-
-
-def _draw(rng: random.Random, low: float, high: float) -> float:
+def _draw(rng: np.random.Generator, low: float, high: float) -> float:
     if low > 0 and high / low > 50:
         return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.6g}")
-    if high - low < 1.0 and high < 1.0 and low == 0.0 and rng.random() < 0.3:  # near 1, where memory is long
+    if low == 0.0 and high == 0.99 and rng.random() < 0.3:  # more often near 1, where memory is long
         return round(1 - 10 ** rng.uniform(-2, -1), 6)
     return round(rng.uniform(low, high), 6)
 

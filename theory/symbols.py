@@ -68,27 +68,36 @@ class Hyperparameters:
 
     @property
     def learning_rate(self) -> str | None:
+        """Name of the parameter that is the learning rate, None if there is none."""
         return next((n for n, s in self.symbols.items() if s.name == "eta"), None)
 
     @property
     def eta(self) -> sp.Expr:
+        """The learning rate's symbol, 1 if there is none."""
         return self.symbols[self.learning_rate] if self.learning_rate else sp.Integer(1)
 
     @property
     def eps(self) -> list[sp.Symbol]:
+        """Symbols of the regularisers eps."""
         return [s for n, s in self.symbols.items() if n.startswith("eps")]
 
     def values(self, **numbers: Any) -> dict[sp.Symbol, sp.Expr]:
         """symbol -> number, the reference where none is given."""
-        return {s: sp.nsimplify(numbers.get(n, self.reference[n]), rational=True) for n, s in self.symbols.items()}
+        return {s: sp.Rational(str(numbers.get(n, self.reference[n]))) for n, s in self.symbols.items()}
 
     def fix(self, name: str) -> Hyperparameters:
+        """The same with ``name`` fixed to its reference number."""
+
         def without(d: dict) -> dict:
             return {n: v for n, v in d.items() if n != name}
 
         fixed = {**self.fixed, name: float(self.reference[name])}
         return replace(
-            self, symbols=without(self.symbols), reference=without(self.reference), domain=without(self.domain), fixed=fixed
+            self,
+            symbols=without(self.symbols),
+            reference=without(self.reference),
+            domain=without(self.domain),
+            fixed=fixed,
         )
 
 
@@ -118,8 +127,10 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
         default = named[name].default if name in named else inspect.Parameter.empty
         value = settings.get(name, default)
         required = value is inspect.Parameter.empty or (value is None and _NAMES.get(name) == "eta")
-        numeric = required or (isinstance(value, float) and not isinstance(value, bool)) or (
-            isinstance(value, int) and not isinstance(value, bool) and _NAMES.get(name) is not None
+        numeric = (
+            required
+            or (isinstance(value, float) and not isinstance(value, bool))
+            or (isinstance(value, int) and not isinstance(value, bool) and _NAMES.get(name) is not None)
         )
         switched_off = name.startswith("eps") and not required and value == 0 and name not in settings
         if not numeric or switched_off:

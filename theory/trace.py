@@ -63,7 +63,8 @@ def objects(value: Any) -> np.ndarray:
 
 def is_truth(item: Any) -> bool:
     """Whether a SymPy object is a truth value (a Symbol counts as a number, though SymPy derives it from Boolean)."""
-    return isinstance(item, sp.logic.boolalg.BooleanAtom | sp.logic.boolalg.BooleanFunction | sp.core.relational.Relational)
+    logic = sp.logic.boolalg
+    return isinstance(item, logic.BooleanAtom | logic.BooleanFunction | sp.core.relational.Relational)
 
 
 def symbolically(fn: Callable) -> Callable:
@@ -248,9 +249,8 @@ def _compare(relation: Callable, a: sp.Expr, b: sp.Expr) -> Any:
         saturated = right in (sp.oo, -sp.oo) or (right.is_Integer and int(right) in _INT_MAX)
         if saturated and not left.is_number:
             below = sign * (-1 if right == -sp.oo else 1) > 0
-            return {sp.Lt: below, sp.Le: below, sp.Gt: not below, sp.Ge: not below, sp.Eq: False, sp.Ne: True}[
-                relation
-            ] and sp.true or sp.false
+            answers = {sp.Lt: below, sp.Le: below, sp.Gt: not below, sp.Ge: not below, sp.Eq: False, sp.Ne: True}
+            return sp.true if answers[relation] else sp.false
     if a.is_number and b.is_number and not (a.is_Rational and b.is_Rational):
         a, b = (sp.nan if v.has(sp.nan) or v.has(sp.zoo) else sp.N(v, 30) for v in (a, b))
         if sp.nan in (a, b):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.errors import NoLinearEdge
-from theory.update_map import UpdateMap, tidy
+from theory.forms import tidy
+from theory.update_map import UpdateMap
 
 z = sp.Symbol("z")
 k = sp.Symbol("k")
@@ -25,7 +26,9 @@ _DIGITS = 30
 class Transfer:
     """a(z) + k b(z) = 0 with k = eta lambda(P^-1 matrix): coefficients from z^n down, no common factor, a monic.
 
-    numerator / denominator = Q(z);  ``structural``: factors in z that do not move with k and have roots on |z| = 1.
+    numerator / denominator = Q(z).  ``matrix`` is H + ``coupled`` I; ``decay``: decoupled weight decay omega.
+    ``spectators``: coefficients of the common factor that was divided out, modes that do not move with k;
+    ``structural``: its factors with roots on |z| = 1.
     """
 
     a: tuple[sp.Expr, ...]
@@ -34,7 +37,9 @@ class Transfer:
     denominator: tuple[sp.Expr, ...]
     preconditioner: sp.Expr
     matrix: sp.Expr
+    coupled: sp.Expr
     decay: sp.Expr
+    spectators: tuple[sp.Expr, ...]
     structural: tuple[sp.Expr, ...]
     notes: tuple[str, ...]
 
@@ -66,23 +71,33 @@ def transfer(held: UpdateMap) -> Transfer:
     if any(matrix[i, 0] != 0 for i in range(1, n)):
         notes.append("weight decay passes through the filter: the characteristic polynomial carries it")
         decay = sp.Integer(0)
-    a, b, structural = _reduce(a, b, held)
-    fast, numerator, still = _reduce([sp.Integer(0)] * (len(loop) - len(fast)) + fast, [tidy(c) for c in _strip(held, loop, power, eta)], held)
-    for factor in (*structural, *(f for f in still if f not in structural)):
-        notes.append(f"a structural root on the unit circle, {sp.sstr(factor)} = 0, does not move with k and is set aside")
+    loop_at_unit = b
+    a, b, common = _reduce(a, b, held)
+    fast, numerator, _ = _reduce([sp.Integer(0)] * (len(loop) - len(fast)) + fast, loop_at_unit, held)
+    spectators = tuple(common.all_coeffs())
+    structural = _on_circle(common, held)
+    for factor in structural:
+        root = f"a structural root on the unit circle, {sp.sstr(factor)} = 0"
+        notes.append(f"{root}, does not move with k and is set aside")
     hessian = sp.Symbol("H")
     shifted = hessian + coupled * sp.Symbol("I") if coupled != 0 else hessian
     if coupled != 0:
-        notes.append(f"coupled weight decay: H is replaced by H + ({sp.sstr(coupled)}) I, also inside the second moments")
+        notes.append(f"coupled weight decay: H is replaced by H + ({sp.sstr(coupled)}) I, in the second moments too")
     if decay != 0:
         notes.append("decoupled weight decay: H is the loss's own, at the shifted centre grad L = -omega P w")
     return Transfer(
-        tuple(a), tuple(b), tuple(numerator), tuple(fast), precondition, shifted, decay, tuple(structural), tuple(notes)
+        tuple(a),
+        tuple(b),
+        tuple(numerator),
+        tuple(fast),
+        precondition,
+        shifted,
+        coupled,
+        decay,
+        spectators,
+        tuple(structural),
+        tuple(notes),
     )
-
-
-def _strip(held: UpdateMap, loop: list[sp.Expr], power: sp.Expr, eta: sp.Expr) -> list[sp.Expr]:
-    return [_settle(c * _U ** (-2 * power), 0) / eta for c in loop]
 
 
 def _uncouple(held: UpdateMap) -> tuple[sp.Expr, sp.Matrix]:
@@ -116,7 +131,7 @@ def _reach(matrix: sp.Matrix, inject: sp.Matrix) -> sp.Expr:
 
 def _far(held: UpdateMap) -> dict:
     """Second moments at 1/u^2 with u -> 0, eps at 0."""
-    return {s: _U**-2 for s in held.slow} | {e: sp.Integer(0) for e in held.parameters.eps}
+    return dict.fromkeys(held.slow, _U**-2) | dict.fromkeys(held.parameters.eps, sp.Integer(0))
 
 
 def _unit(held: UpdateMap, reach: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
@@ -166,26 +181,31 @@ def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> No
         raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
 
 
-def _reduce(a: list[sp.Expr], b: list[sp.Expr], held: UpdateMap) -> tuple[list, list, list]:
-    """Divide out what a and b have in common; return the common factors with roots on the unit circle."""
+def _reduce(a: list[sp.Expr], b: list[sp.Expr], held: UpdateMap) -> tuple[list, list, sp.Poly]:
+    """Divide out what a and b have in common; return the common factor too."""
     pa, pb = sp.Poly(a, z), sp.Poly(b, z)
     try:
         common = sp.gcd(pa, pb)
     except sp.PolynomialError:
         common = sp.Poly(1, z)
-    structural = []
     if common.degree() > 0:
-        values = held.parameters.values()
-        for factor, _ in sp.factor_list(common.as_expr(), z)[1]:
-            if z not in factor.free_symbols:
-                continue
-            roots = sp.Poly(factor.xreplace(values), z).nroots(n=20)
-            if any(abs(r) > 1 + 1e-9 for r in roots):
-                raise NoLinearEdge(f"the held step is unstable by itself: {sp.sstr(factor)} = 0 does not depend on k")
-            if any(abs(abs(r) - 1) < 1e-9 for r in roots):
-                structural.append(factor)
         pa, pb = sp.div(pa, common)[0], sp.div(pb, common)[0]
     a, b = pa.all_coeffs(), pb.all_coeffs()
     lead = a[0]
     a, b = [tidy(sp.together(c / lead)) for c in a], [tidy(sp.together(c / lead)) for c in b]
-    return a, [sp.Integer(0)] * (len(a) - len(b)) + b, structural
+    return a, [sp.Integer(0)] * (len(a) - len(b)) + b, common
+
+
+def _on_circle(common: sp.Poly, held: UpdateMap) -> list[sp.Expr]:
+    """Factors of the common factor with roots on the unit circle; roots outside make the rule unstable by itself."""
+    structural = []
+    values = held.parameters.values()
+    for factor, _ in sp.factor_list(common.as_expr(), z)[1] if common.degree() > 0 else ():
+        if z not in factor.free_symbols:
+            continue
+        roots = sp.Poly(factor.xreplace(values), z).nroots(n=20)
+        if any(abs(r) > 1 + 1e-9 for r in roots):
+            raise NoLinearEdge(f"the held step is unstable by itself: {sp.sstr(factor)} = 0 does not depend on k")
+        if any(abs(abs(r) - 1) < 1e-9 for r in roots):
+            structural.append(factor)
+    return structural

@@ -329,9 +329,7 @@ def held_filter(transform: optax.GradientTransformation, count: int | None = Non
     return analyse(space)
 
 
-def _require_linear(
-    transform: optax.GradientTransformation, roles: Roles, state: PyTree, space: StateSpace
-) -> None:
+def _require_linear(transform: optax.GradientTransformation, roles: Roles, state: PyTree, space: StateSpace) -> None:
     """Superposition: small oscillations g, fast -> 0 at finite weights must add up, with no term between w and g."""
     step, size = _one_step(transform, roles, state)
     run = jax.jit(step)
@@ -353,7 +351,9 @@ def _require_linear(
         if worst < 64 * size * eps:
             break
     else:
-        raise NoLinearEdge(f"the held step is not linear in (weights, gradient, fast state): superposition off by {worst:.1e}")
+        raise NoLinearEdge(
+            f"the held step is not linear in (weights, gradient, fast state): superposition off by {worst:.1e}"
+        )
     if not np.any(matrix[:, -1]):
         raise NoLinearEdge("the held step does not respond to a small gradient in proportion (a sign or a dead zone)")
 
