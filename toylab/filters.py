@@ -45,13 +45,14 @@ class StateSpace(NamedTuple):
 
     matrix  (n+1, n+1)  one step of (w, fast state) without gradient (weight decay included)
     inject  (n+1,)      what a unit gradient adds to it
-    coupled ()          weight decay that passes through the filter: H + coupled I
+    coupled ()          coupled weight decay, taken out of ``matrix``: H is replaced by H + coupled I
     power   ()          P ~ slow^power for large slow leaves (1/2 for second moments, 1 for running maxima)
     The values are those for P = 1 and eps = 0.
     """
 
     matrix: Any
     inject: Any
+    coupled: Any
     power: Any
 
 
@@ -60,6 +61,7 @@ class Filter(NamedTuple):
 
     A (n, n), b (n,), c (n,), d () : f+ = A f + b g, step = c f + d g  = -(eta Q) * g
     decay      : what one step without gradient takes off a unit weight at rest; eta omega when the decay is decoupled
+    coupled    : coupled weight decay; H stands for the loss's Hessian plus coupled I
     threshold  : end of the stable window of lambda(P^-1 H) that starts at 0+ (inf if there is no end)
     windows    : all stable windows (lo, hi) in lambda(P^-1 H)
     crossing   : "flip", "neimark_sacker" or "none"; angle: of the critical multiplier, pi for a flip
@@ -73,6 +75,7 @@ class Filter(NamedTuple):
     c: np.ndarray
     d: float
     decay: float
+    coupled: float
     threshold: float
     windows: tuple[tuple[float, float], ...]
     crossing: str
@@ -151,13 +154,39 @@ def state_space(transform: optax.GradientTransformation, roles: Roles, state: Py
         return jax.jacfwd(lambda x: step(x, scale))(jnp.zeros(size, jnp.result_type(float)))
 
     low, high = (jacobian(scale) for scale in _SCALES)
+    coupled = _coupled(low, high, bool(roles.slow))
+    matrix = high[:, :-1].at[:, 0].add(-coupled * high[:, -1])
     if not roles.slow:
-        return StateSpace(high[:, :-1], high[:, -1], jnp.zeros((), high.dtype))
+        return StateSpace(matrix, high[:, -1], coupled, jnp.zeros((), high.dtype))
     # P ~ slow^power, seen in how the gradient reaches the weight; half-integers cover roots, maxima and ratios
     ratio = jnp.abs(_reach(low) / _reach(high))
     power = jnp.round(2 * jnp.log2(ratio) / np.log2(_SCALES[1] / _SCALES[0])) / 2
     # Put P = 1: the loop gain is what P divides, wherever the rule applies it, so undo it on the gradient.
-    return StateSpace(high[:, :-1], high[:, -1] * _SCALES[1] ** power, power)
+    return StateSpace(matrix, high[:, -1] * _SCALES[1] ** power, coupled, power)
+
+
+def _coupled(low: jax.Array, high: jax.Array, adaptive: bool) -> jax.Array:
+    """Coupled decay: the weight enters as the gradient does, times a constant that the slow state does not change.
+
+    Without fast state, coupled and decoupled decay only differ in whether P divides the decay.
+    """
+
+    def ratio(jacobian: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if jacobian.shape[0] == 1:
+            column, drive = jacobian[:, 0] - 1, jacobian[:, -1]
+        else:
+            column, drive = jacobian[1:, 0], jacobian[1:, -1]
+        driven = drive != 0
+        ratios = jnp.where(driven, column / jnp.where(driven, drive, 1.0), jnp.nan)
+        value = jnp.nanmean(ratios) if ratios.size else jnp.nan
+        close = jnp.all(jnp.where(driven, jnp.abs(ratios - value) <= 1e-5 * jnp.abs(value), column == 0))
+        return value, close
+
+    if low.shape[0] == 1 and not adaptive:
+        return jnp.zeros((), low.dtype)
+    (first, one), (second, other) = ratio(low), ratio(high)
+    same = one & other & (jnp.abs(first - second) <= 1e-5 * jnp.abs(second))  # eps beside 2^96 leaves no trace
+    return jnp.where(same, second, 0.0).astype(low.dtype)
 
 
 def _one_step(transform: optax.GradientTransformation, roles: Roles, state: PyTree) -> tuple[Callable, int]:
@@ -207,7 +236,7 @@ def analyse(space: StateSpace) -> Filter:
     poly1[np.abs(poly1) < 1e-13 * np.abs(poly1).max()] = 0.0  # rounding of products of a few O(1) numbers
     poly1_full = poly1
     poly0, poly1, structural = _reduce(poly0, poly1)
-    windows, angle = _windows(poly0, poly1)
+    windows, angle = _windows(poly0, poly1, matrix, inject)
     first = next(((lo, hi) for lo, hi in windows if lo == 0.0), None)
     if first is None:
         raise NoLinearEdge(
@@ -223,11 +252,14 @@ def analyse(space: StateSpace) -> Filter:
     fast, response, still = _reduce(np.poly(A) if n else np.ones(1), poly1_full)
 
     def gain(z: float) -> float:
+        resolvent = z * np.eye(n) - A
+        if n and np.linalg.cond(resolvent) < 1e6:
+            return float(-(c @ np.linalg.solve(resolvent, b) + d))
         with np.errstate(divide="ignore"):
             return float(np.divide(np.polyval(response, z), np.polyval(fast, z)))
 
     return Filter(
-        A, b, c, float(d), float(1.0 - matrix[0, 0]), threshold, windows, crossing, angle,
+        A, b, c, float(d), float(1.0 - matrix[0, 0]), float(space.coupled), threshold, windows, crossing, angle,
         gain(1.0), gain(-1.0), float(-impulses[delay]), delay, tuple({*structural, *still}),
     )  # fmt: skip
 
@@ -251,7 +283,9 @@ def _reduce(poly0: np.ndarray, poly1: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return new0, np.concatenate([np.zeros(len(new0) - len(new1)), lead * new1]), tuple(structural)
 
 
-def _windows(poly0: np.ndarray, poly1: np.ndarray) -> tuple[tuple[tuple[float, float], ...], float]:
+def _windows(
+    poly0: np.ndarray, poly1: np.ndarray, matrix: np.ndarray, inject: np.ndarray
+) -> tuple[tuple[tuple[float, float], ...], float]:
     """All lambda > 0 windows with every root inside the unit circle, and the angle at the end of the first.
 
     On |z| = 1 a critical lambda makes poly0 + lambda poly1 vanish together with its reciprocal, so the critical z are
@@ -262,12 +296,14 @@ def _windows(poly0: np.ndarray, poly1: np.ndarray) -> tuple[tuple[tuple[float, f
     for z in [1.0, -1.0, *np.roots(np.trim_zeros(both, "f"))]:
         if abs(abs(z) - 1) > 1e-4 or np.imag(z) < 0:  # 1e-4: unit roots of multiplicity 3 are only known to eps^(1/4)
             continue
-        z = _polish(poly0, poly1, z / abs(z))
+        z = z / abs(z)
         denominator = np.polyval(poly1, z)
         if abs(denominator) > 1e-12 * np.abs(poly1).sum():
             lam = -np.polyval(poly0, z) / denominator
-            if np.isfinite(lam) and lam.real > 1e-12 and abs(lam.imag) < 1e-6 * abs(lam):
-                critical[float(lam.real)] = float(np.angle(z))
+            if np.isfinite(lam) and lam.real > 1e-12 and abs(lam.imag) < 1e-3 * abs(lam):
+                exact, sharpness = _polish(matrix, inject, z) if abs(z - 1) > 1e-9 else (z, lam.real)
+                if sharpness > 0:
+                    critical[sharpness] = float(np.angle(exact))
     ends = [0.0, *sorted(critical), np.inf]
     stable = [_radius(poly0 + _between(lo, hi) * poly1) < 1 for lo, hi in pairwise(ends)]
     windows: list[tuple[float, float]] = []
@@ -278,21 +314,30 @@ def _windows(poly0: np.ndarray, poly1: np.ndarray) -> tuple[tuple[tuple[float, f
     return tuple(windows), critical.get(windows[0][1], np.nan) if windows else np.nan
 
 
-def _polish(poly0: np.ndarray, poly1: np.ndarray, z: complex) -> complex:
-    """Newton on the angle of z = e^{i angle}, for Im(poly0 conj(poly1)) = 0."""
+def _polish(matrix: np.ndarray, inject: np.ndarray, z: complex) -> tuple[complex, float]:
+    """The critical multiplier and lambda from the matrices themselves: lambda e_w^T (z - matrix)^-1 inject = 1.
+
+    Polynomial coefficients lose digits where k* is large or the memory long; solving with the matrices does not.
+    """
+
+    def inverse(point: complex) -> tuple[complex, complex]:  # 1/G and its derivative
+        resolvent = point * np.eye(len(inject)) - matrix
+        once = np.linalg.solve(resolvent, inject)
+        twice = np.linalg.solve(resolvent, once)
+        return 1 / once[0], twice[0] / once[0] ** 2
+
     if abs(np.imag(z)) < 1e-9:
-        return complex(np.sign(np.real(z)))
+        real = float(np.sign(np.real(z)))
+        return complex(real), float(np.real(inverse(real)[0]))
     angle = float(np.angle(z))
-
-    def f(a: float) -> float:
-        point = np.exp(1j * a)
-        return float(np.imag(np.polyval(poly0, point) * np.conj(np.polyval(poly1, point))))
-
-    for _ in range(4):
-        slope = (f(angle + 1e-6) - f(angle - 1e-6)) / 2e-6
-        if slope != 0 and abs(f(angle) / slope) < 1e-3:
-            angle -= f(angle) / slope
-    return np.exp(1j * angle)
+    for _ in range(6):
+        point = np.exp(1j * angle)
+        gain, slope = inverse(point)
+        turn = np.imag(1j * point * slope)
+        if turn != 0 and abs(np.imag(gain) / turn) < 1e-2:
+            angle -= float(np.imag(gain) / turn)
+    point = np.exp(1j * angle)
+    return complex(point), float(np.real(inverse(point)[0]))
 
 
 def _between(lo: float, hi: float) -> float:
@@ -338,6 +383,7 @@ def _require_linear(transform: optax.GradientTransformation, roles: Roles, state
     scale = _SCALES[1]
     undo = np.asarray(space.inject) / scale ** np.asarray(space.power)
     matrix = np.concatenate([np.asarray(space.matrix), undo[:, None]], axis=1)
+    matrix[:, 0] += float(space.coupled) * undo
     if not np.all(np.isfinite(matrix)):
         raise NoLinearEdge("the held step has no derivative at rest (a norm, a root or a sign of the oscillation)")
     for small in (1.0, 2.0**-20):  # clipped and centred rules are linear for small oscillations only

@@ -1,0 +1,202 @@
+"""Experiments on the held step: the rule's own code is run on quadratics, and what it does is measured.
+
+Nothing here knows a threshold, a filter or a characteristic polynomial.  The held step is linear, so running it on a
+basis of (w, fast state) gives everything that any run can do; T steps are taken by squaring T times log 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from toylab.filters import limit_state, roles
+from toylab.held import Roles, held_step
+from toylab.optimizers import NAMED
+
+Array = Any
+
+AMPLITUDE = 2.0**-30
+"""Size of the oscillations that are run: rules that are linear only at rest (clipped, centred) are at rest to 2^-60."""
+
+_DOUBLINGS = 36
+"""Exponents are averages over 2^36 steps: transients of log-size 10 change them by 1e-10."""
+
+GROWS = 1e-9
+"""An exponent counts as growth above this; below it are rounding and modes that neither grow nor decay."""
+
+
+@cache
+def _roles(rule: str) -> Roles:
+    factory = NAMED[rule]
+    return roles(factory(learning_rate=0.1), jnp.zeros(()))
+
+
+def slow_shapes(rule: str, dimension: int) -> list[tuple[int, ...]]:
+    """Shapes of the slow leaves for a weight vector of that dimension."""
+    params = jnp.zeros(dimension)
+    leaves = jax.tree.leaves(NAMED[rule](learning_rate=0.1).init(params))
+    return [leaves[i].shape for i in _roles(rule).slow]
+
+
+def step_matrix(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessian: Array) -> Array:
+    """One held step on w^T H w / 2 as a matrix on (w, fast state), by running it on a basis.
+
+    ``hessian`` (d, d); ``slow``: the values at which the slow leaves are held.  Pure JAX.
+    """
+    parts = _roles(rule)
+    params = jnp.zeros(hessian.shape[0])
+    transform = NAMED[rule](**hyperparameters)
+    leaves, tree = jax.tree.flatten(limit_state(transform, params, parts))
+    step = held_step(transform, parts)
+    sizes = [params.size, *(leaves[i].size for i in parts.fast)]
+
+    def run(x: Array) -> Array:
+        weight, *fast = jnp.split(x, np.cumsum(sizes)[:-1])
+        now = list(leaves)
+        for i, value in zip(parts.fast, fast, strict=True):
+            now[i] = value.reshape(leaves[i].shape)
+        for i, value in zip(parts.slow, slow, strict=True):
+            now[i] = value
+        update, new = step(hessian @ weight, jax.tree.unflatten(tree, now), weight, list(slow))
+        after = jax.tree.leaves(new)
+        return jnp.concatenate([weight + update, *(after[i].ravel() for i in parts.fast)])
+
+    basis = AMPLITUDE * jnp.eye(sum(sizes))
+    return jax.vmap(run, in_axes=1, out_axes=1)(basis) / AMPLITUDE
+
+
+@partial(jax.jit, static_argnums=0)
+def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> Array:
+    """(members, scales): `step_matrix` for every member at every Hessian of it."""
+    over_scales = jax.vmap(partial(step_matrix, rule), in_axes=(None, None, 0))
+    return jax.vmap(over_scales)(hyperparameters, slow, hessians)
+
+
+@jax.jit
+def _exponent(matrix: Array) -> Array:
+    """Largest Lyapunov exponent: log |M^N| / N, N = 2^_DOUBLINGS, renormalised at every squaring."""
+
+    def square(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        m, log = carry
+        m = m @ m
+        size = jnp.max(jnp.abs(m), axis=(-2, -1), keepdims=True)
+        safe = jnp.where(size > 0, size, 1.0)
+        return (m / safe, 2 * log + jnp.log(safe)), None
+
+    start = (matrix, jnp.zeros((*matrix.shape[:-2], 1, 1), matrix.dtype))
+    (_, log), _ = jax.lax.scan(square, start, None, length=_DOUBLINGS)
+    return log[..., 0, 0] / 2.0**_DOUBLINGS
+
+
+def exponents(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> np.ndarray:
+    """Lyapunov exponents (members, scales) of the held step; hessians (members, scales, d, d)."""
+    return np.asarray(_exponent(_matrices(rule, _arrays(hyperparameters), _list(slow), jnp.asarray(hessians))))
+
+
+def critical_scale(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessian: Array) -> np.ndarray:
+    """The smallest c at which the held step on c H starts to grow, for each member; hessian (members, d, d).
+
+    Scanned upwards in steps of 3% over twelve decades, then bisected to the last digit.  NaN where nothing grows.
+    """
+    eta = np.asarray(hyperparameters["learning_rate"])
+    scan = np.geomspace(1e-6, 1e6, 935)[None, :] / eta[:, None]
+    rate = exponents(rule, hyperparameters, slow, scan[:, :, None, None] * hessian[:, None])
+    grows = rate > (GROWS if rate.dtype == np.float64 else 1e-5)
+    first = np.argmax(grows, axis=1)
+    member = np.arange(len(eta))
+    low, high = scan[member, np.maximum(first - 1, 0)], scan[member, first]
+    for _ in range(45):
+        middle = (low + high) / 2
+        rate = exponents(rule, hyperparameters, slow, middle[:, None, None, None] * hessian[:, None])
+        above = rate[:, 0] > (GROWS if rate.dtype == np.float64 else 1e-5)
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(grows.any(axis=1), (low + high) / 2, np.nan)
+
+
+def cosine_of_oscillation(rule: str, hyperparameters: Mapping, slow: list, hessian: Array) -> np.ndarray:
+    """cos(angle) of the oscillation that is left after 2^20 held steps; hessian (members, d, d).
+
+    Differences d_t of the weight (a mode that stands still drops out) obey d_{t+1} + d_{t-1} = 2 cos(angle) d_t.
+    """
+    matrix = np.asarray(_matrices(rule, _arrays(hyperparameters), _list(slow), jnp.asarray(hessian[:, None])))[:, 0]
+    out = []
+    for m in matrix:
+        late = m
+        for _ in range(20):
+            late = late @ late
+            late = late / np.abs(late).max()
+        x = late @ np.linspace(1.0, 2.0, len(m))
+        path = [x[0]]
+        for _ in range(64):
+            x = m @ x
+            path.append(x[0])
+        d = np.diff(np.array(path))
+        out.append(np.sum((d[2:] + d[:-2]) * d[1:-1]) / (2 * np.sum(d[1:-1] ** 2)))
+    return np.array(out)
+
+
+def naive_bracket(
+    rule: str, hyperparameters: Mapping, slow: list, hessian: Array, steps: int, spacing: float
+) -> np.ndarray:
+    """(members, 2): the largest scale c at which a plain run of the held step on c H stays, the smallest at which
+    it diverges, on a grid of relative ``spacing``; divergence = the last quarter of the run is larger than the third.
+    """
+    eta = np.asarray(hyperparameters["learning_rate"])
+    coarse = np.geomspace(1e-4, 1e5, 220)[None, :] / eta[:, None]
+    diverges = _diverges(rule, hyperparameters, slow, coarse, hessian, steps)
+    first = np.argmax(diverges, axis=1)
+    member = np.arange(len(eta))
+    low, high = coarse[member, np.maximum(first - 1, 0)], coarse[member, first]
+    n = int(np.ceil(np.log(coarse[0, 1] / coarse[0, 0]) / spacing)) + 1
+    fine = low[:, None] * (high / low)[:, None] ** np.linspace(0, 1, n)[None, :]
+    diverges = _diverges(rule, hyperparameters, slow, fine, hessian, steps)
+    first = np.argmax(diverges, axis=1)
+    found = diverges.any(axis=1)
+    bracket = np.stack([fine[member, np.maximum(first - 1, 0)], fine[member, first]], axis=1)
+    return np.where(found[:, None], bracket, np.nan)
+
+
+def _diverges(rule: str, hyperparameters: Mapping, slow: list, scales: Array, hessian: Array, steps: int) -> np.ndarray:
+    matrices = _matrices(rule, _arrays(hyperparameters), _list(slow), jnp.asarray(scales[..., None, None] * hessian[:, None]))
+    return np.asarray(_run(matrices, steps))
+
+
+@partial(jax.jit, static_argnums=1)
+def _run(matrices: Array, steps: int) -> Array:
+    """Step by step; sizes are kept in range by dividing what would overflow, with its logarithm remembered."""
+    x = jnp.broadcast_to(jnp.linspace(1.0, 2.0, matrices.shape[-1]), matrices.shape[:-1])
+
+    def one(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        x, log = carry
+        x = jnp.einsum("...ij,...j->...i", matrices, x)
+        size = jnp.max(jnp.abs(x), axis=-1)
+        rescale = jnp.where((size > 1e100) | ((size < 1e-100) & (size > 0)), size, 1.0)
+        return (x / rescale[..., None], log + jnp.log(rescale)), log + jnp.log(jnp.maximum(size, 1e-300))
+
+    def quarter(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        carry, sizes = jax.lax.scan(one, carry, None, length=steps // 4)
+        return carry, jnp.max(sizes, axis=0)
+
+    _, sizes = jax.lax.scan(quarter, (x, jnp.zeros(matrices.shape[:-2])), None, length=4)
+    return sizes[3] > sizes[2] + 1e-3  # rounding of a mode that stands still is far below, divergence far above
+
+
+def _arrays(hyperparameters: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: jnp.asarray(values) for name, values in hyperparameters.items()}
+
+
+def _list(slow: list[Array]) -> list[Array]:
+    return [jnp.asarray(value) for value in slow]
+
+
+def rules() -> tuple[str, ...]:
+    """Every built-in rule."""
+    return tuple(NAMED)
+
+
+Experiment = Callable[..., np.ndarray]
