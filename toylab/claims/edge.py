@@ -164,7 +164,7 @@ SINGLE = Claim(
     source=SOURCE,
     comparison=bracket(
         1e-3,
-        "float32: growth is called above 1e-5 a step, and hyperparameters are rounded to 6e-8 of their value, which "
+        "float32: growth is called above 1e-6 a step, and hyperparameters are rounded to 6e-8 of their value, which "
         "long memories magnify by 1/(1 - beta)",
         ceiling=Ceiling(3e-3, "float32 carries seven digits and the crossing is as flat as in float64"),
     ),

@@ -26,7 +26,7 @@ AMPLITUDE = 2.0**-30
 _DOUBLINGS = 36
 """Exponents are averages over 2^36 steps: transients of log-size 10 change them by 1e-10."""
 
-GROWS = 1e-9
+GROWS = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 1e-6}
 """An exponent counts as growth above this; below it are rounding and modes that neither grow nor decay."""
 
 
@@ -106,14 +106,14 @@ def critical_scale(rule: str, hyperparameters: Mapping[str, Array], slow: list[A
     eta = np.asarray(hyperparameters["learning_rate"])
     scan = np.geomspace(1e-6, 1e6, 935)[None, :] / eta[:, None]
     rate = exponents(rule, hyperparameters, slow, scan[:, :, None, None] * hessian[:, None])
-    grows = rate > (GROWS if rate.dtype == np.float64 else 1e-5)
+    grows = rate > GROWS[rate.dtype]
     first = np.argmax(grows, axis=1)
     member = np.arange(len(eta))
     low, high = scan[member, np.maximum(first - 1, 0)], scan[member, first]
     for _ in range(45):
         middle = (low + high) / 2
         rate = exponents(rule, hyperparameters, slow, middle[:, None, None, None] * hessian[:, None])
-        above = rate[:, 0] > (GROWS if rate.dtype == np.float64 else 1e-5)
+        above = rate[:, 0] > GROWS[rate.dtype]
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return np.where(grows.any(axis=1), (low + high) / 2, np.nan)
 
@@ -162,13 +162,15 @@ def naive_bracket(
 
 
 def _diverges(rule: str, hyperparameters: Mapping, slow: list, scales: Array, hessian: Array, steps: int) -> np.ndarray:
-    matrices = _matrices(rule, _arrays(hyperparameters), _list(slow), jnp.asarray(scales[..., None, None] * hessian[:, None]))
-    return np.asarray(_run(matrices, steps))
+    matrices = _matrices(
+        rule, _arrays(hyperparameters), _list(slow), jnp.asarray(scales[..., None, None] * hessian[:, None])
+    )
+    return np.asarray(_run(matrices, steps, hessian.shape[-1]))
 
 
-@partial(jax.jit, static_argnums=1)
-def _run(matrices: Array, steps: int) -> Array:
-    """Step by step; sizes are kept in range by dividing what would overflow, with its logarithm remembered."""
+@partial(jax.jit, static_argnums=(1, 2))
+def _run(matrices: Array, steps: int, weights: int) -> Array:
+    """Step by step, watching the weights; sizes are kept in range by dividing what would overflow, with its logarithm remembered."""
     x = jnp.broadcast_to(jnp.linspace(1.0, 2.0, matrices.shape[-1]), matrices.shape[:-1])
 
     def one(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
@@ -176,7 +178,8 @@ def _run(matrices: Array, steps: int) -> Array:
         x = jnp.einsum("...ij,...j->...i", matrices, x)
         size = jnp.max(jnp.abs(x), axis=-1)
         rescale = jnp.where((size > 1e100) | ((size < 1e-100) & (size > 0)), size, 1.0)
-        return (x / rescale[..., None], log + jnp.log(rescale)), log + jnp.log(jnp.maximum(size, 1e-300))
+        weight = jnp.max(jnp.abs(x[..., :weights]), axis=-1)
+        return (x / rescale[..., None], log + jnp.log(rescale)), log + jnp.log(jnp.maximum(weight, 1e-300))
 
     def quarter(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         carry, sizes = jax.lax.scan(one, carry, None, length=steps // 4)

@@ -1,0 +1,44 @@
+"""The plateau statistic on series whose answer is known, and the choice of observers."""
+
+import numpy as np
+import pytest
+
+from toylab import observers, plateau
+
+
+def test_an_oscillation_of_period_two_cancels() -> None:
+    steps = np.arange(400)
+    ratio = np.minimum(steps / 100, 1.0) + 0.3 * (-1.0) ** steps
+    found = plateau(steps, ratio)
+    # the first pair average of at least 0.95 is (t + 1/2) / 100 with even t = 96; then half of what is left to 398
+    assert found.outcome == "settled" and found.reached == 96 and found.window == (248, 399)
+    np.testing.assert_allclose([found.mean, found.spread], [1.0, 0.0], atol=1e-15)  # a rounding
+
+
+def test_pairs_with_gaps_and_a_lonely_end() -> None:
+    steps = np.array([0, 1, 10, 11, 20, 21, 30, 31, 40])
+    ratio = np.array([0.0, 0.0, 1.5, 0.5, 1.2, 0.8, 1.4, 1.0, 99.0])
+    found = plateau(steps, ratio)
+    assert found.pairs == 2 and found.reached == 10 and found.window == (20, 31)
+    np.testing.assert_allclose([found.mean, found.spread], [1.1, np.sqrt(0.02)], rtol=1e-12)  # a few roundings
+
+
+def test_what_is_not_a_plateau_is_a_value() -> None:
+    steps = np.arange(40)
+    assert plateau(steps, np.full(40, 0.9)).outcome == "never reached"
+    assert plateau(steps, np.r_[np.ones(20), np.full(20, np.nan)]).outcome == "diverged"
+    assert plateau(np.arange(2), np.ones(2)).outcome == "too short"
+    with pytest.raises(ValueError, match="one run of a sweep"):
+        plateau(steps, np.ones((2, 40)))
+    with pytest.raises(ValueError, match="consecutive"):
+        plateau(2 * steps, np.ones(40))
+
+
+def test_choosing_observers() -> None:
+    assert observers() == observers(edge_ratio=False)
+    assert hash(observers(sharpness=2)) == hash(observers(sharpness=2))
+    assert observers(edge_ratio=True).needs_gauge and not observers(sharpness=1).needs_gauge
+    with pytest.raises(ValueError, match="try sharpness"):
+        observers(sharpnes=2)
+    with pytest.raises(ValueError, match="needs True, False or a count"):
+        observers(sharpness=-1)

@@ -1,0 +1,36 @@
+"""toylab: from an optimizer's code to the experiment that could refute its theorem. The numerical laboratory.
+
+`train` and `sweep` run any optax optimizer on a `Problem`, `observers` choose what is recorded, `plateau`
+summarises it, `load` gives a saved run back. The symbolic side is the package `theory`; what joins them is
+`toylab.claims`.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from toylab import curvature, filters, optimizers, problems
+from toylab.observe import observers, plateau
+from toylab.problems.base import Problem
+from toylab.records import Status, Sweep, Trajectory, load
+from toylab.simulate import train
+from toylab.sweeps import sweep
+
+try:
+    __version__ = version("toylab")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Problem",
+    "Status",
+    "Sweep",
+    "Trajectory",
+    "curvature",
+    "filters",
+    "load",
+    "observers",
+    "optimizers",
+    "plateau",
+    "problems",
+    "sweep",
+    "train",
+]
