@@ -22,8 +22,8 @@ from theory.forms import readable, tidy
 from theory.symbols import Hyperparameters
 from theory.theorem import Theorem, as_jax
 from theory.timing import time_limited
-from theory.transfer import Transfer, k, transfer, z
-from theory.update_map import describe, update_map
+from theory.transfer import Transfer, k, split, z
+from theory.update_map import describe, held_map
 
 _SAMPLES = 60  # random points of the domain at which the kind of crossing is decided, besides the reference point
 
@@ -169,8 +169,8 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
 
 
 def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
-    held = update_map(factory, t=t, **settings)
-    loop = transfer(held)
+    held = held_map(factory, t=t, **settings)
+    loop = split(held)
     parameters = held.parameters
     eta, name = parameters.eta, getattr(factory, "__name__", None) or describe(factory).rsplit(".", 1)[-1]
     a, b = loop.a, loop.b

@@ -44,7 +44,7 @@ class Transfer:
     notes: tuple[str, ...]
 
 
-def transfer(held: UpdateMap) -> Transfer:
+def split(held: UpdateMap) -> Transfer:
     """Split the held map; raises `NoLinearEdge` if the filter itself depends on the slow state."""
     eta = held.parameters.eta
     notes: list[str] = []

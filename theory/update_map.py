@@ -49,7 +49,7 @@ class UpdateMap:
     t: int | None = None
 
 
-def update_map(factory: Callable, t: int | None = None, **settings: Any) -> UpdateMap:
+def held_map(factory: Callable, t: int | None = None, **settings: Any) -> UpdateMap:
     """The held map of ``factory``; ``settings`` fix or add hyperparameters (see `theory.edge`).
 
     Raises `BadFactory`, `CannotTrace` or `NoLinearEdge` with the reason.

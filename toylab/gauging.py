@@ -23,16 +23,19 @@ class Kind(NamedTuple):
 
 
 class Gauge(NamedTuple):
-    """The numbers: `threshold` of lambda_max(P^-1 H), and the first nonzero `impulse` coefficient of eta Q."""
+    """The numbers: `threshold` of lambda_max(P^-1 (H + coupled I)), the first nonzero `impulse` coefficient of eta Q,
+    and the `coupled` weight decay, 0 for most rules.
+    """
 
     threshold: ArrayLike
     impulse: ArrayLike
+    coupled: ArrayLike
 
 
 def gauge(transform: optax.GradientTransformation, params: PyTree) -> tuple[Kind, Gauge]:
     """Kind and numbers of one built rule on parameters like `params`. Raises NoLinearEdge with the reason."""
     found = filters.held_filter(transform)
-    return Kind(leaf_roles(transform, params), found.delay), Gauge(found.threshold, found.impulse)
+    return Kind(leaf_roles(transform, params), found.delay), Gauge(found.threshold, found.impulse, found.coupled)
 
 
 def gauges(
@@ -60,16 +63,15 @@ def gauges(
         try:
             found = filters.analyse(jax.tree.map(lambda leaf, index=index: leaf[index], spaces))
         except NoLinearEdge:
-            numbers.append((np.nan, np.nan))
+            numbers.append((np.nan, np.nan, np.nan))
             continue
         if found.delay != kind.delay:
             raise ValueError(
                 f"sweep: the gradient acts after {kind.delay} steps in one member and after {found.delay} in "
                 "another: sweep them apart"
             )
-        numbers.append((found.threshold, found.impulse))
-    thresholds, impulses = np.array(numbers).T
-    return kind, Gauge(thresholds, impulses)
+        numbers.append((found.threshold, found.impulse, found.coupled))
+    return kind, Gauge(*np.array(numbers).T)
 
 
 def leaf_roles(transform: optax.GradientTransformation, params: PyTree) -> Roles:

@@ -71,7 +71,9 @@ def _sharpness(count: int) -> Observer:
 
 
 def _edge_ratio(option: int) -> Observer:
-    """lambda_max(P^-1/2 H P^-1/2) over the rule's threshold: 1 at the edge. P is that of this very step."""
+    """lambda_max(P^-1/2 H P^-1/2) over the rule's threshold: 1 at the edge. P is that of this very step; with coupled
+    weight decay H is the loss's Hessian plus that decay.
+    """
     del option
 
     def observe(memory: PyTree, moment: Moment) -> tuple[PyTree, dict[str, Array]]:
@@ -79,7 +81,11 @@ def _edge_ratio(option: int) -> Observer:
         assert kind is not None and gauge is not None, "prepared for every run that observes the edge ratio"
         preconditioner = filters.inverse_preconditioner(moment.transform, kind.roles, gauge.impulse, kind.delay)
         inverse = preconditioner(moment.grads, moment.state, moment.params)
-        pairs = _tracked(memory, moment, inverse)
+
+        def decayed(vector: PyTree) -> PyTree:  # coupled decay adds to the curvature that the rule feels
+            return jax.tree.map(lambda h, v: h + jnp.asarray(gauge.coupled, v.dtype) * v, moment.hvp(vector), vector)
+
+        pairs = _tracked(memory, moment._replace(hvp=decayed), inverse)
         ratio = pairs.value[0] / jnp.asarray(gauge.threshold, dtype=pairs.value.dtype)
         return pairs.vector, {
             "edge_ratio": ratio,

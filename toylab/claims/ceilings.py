@@ -25,12 +25,8 @@ class Ceiling:
             raise ValueError("a ceiling needs the reason for its value")
 
 
-EXACT = Ceiling(
-    1e-5, "an exact statement in float64: only rounding and the stopping rule of the measurement intervene"
-)
-ASYMPTOTIC_ORDER = Ceiling(
-    0.2, "an exponent is regressed over finite steps: orders are told apart, not their decimals"
-)
+EXACT = Ceiling(1e-5, "an exact statement in float64: only rounding and the stopping rule of the measurement intervene")
+ASYMPTOTIC_ORDER = Ceiling(0.2, "an exponent is regressed over finite steps: orders are told apart, not their decimals")
 NETWORK_PLATEAU = Ceiling(0.15, "plateaus of networks fluctuate by some percent in time and between seeds")
 
 CLASSES = (EXACT, ASYMPTOTIC_ORDER, NETWORK_PLATEAU)

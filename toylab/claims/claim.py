@@ -67,12 +67,10 @@ class Claim:
             f"tier must be one of {', '.join(TIERS)}, got {self.tier!r}": self.tier not in TIERS,
             "statement and source must not be empty": not (self.statement.strip() and self.source.strip()),
             "a measurement has no prediction": is_measurement and self.predicted is not None,
-            f"a claim of kind {self.comparison.kind} needs predicted": not is_measurement
-            and self.predicted is None,
+            f"a claim of kind {self.comparison.kind} needs predicted": not is_measurement and self.predicted is None,
             f"expected must be {usual} or refuted, got {self.expected!r}": self.expected
             not in ({usual} if is_measurement else {usual, "refuted"}),
-            "a claim that is expected to be refuted needs a finding": self.expected == "refuted"
-            and not self.finding,
+            "a claim that is expected to be refuted needs a finding": self.expected == "refuted" and not self.finding,
         }
         for problem, holds in problems.items():
             if holds:

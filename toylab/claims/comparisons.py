@@ -64,9 +64,7 @@ class Comparison:
         if self.kind == "measurement":
             return
         if self.ceiling is None or not self.moves:
-            raise ClaimError(
-                f"a claim of kind {self.kind} needs a ceiling and at least one move that would falsify it"
-            )
+            raise ClaimError(f"a claim of kind {self.kind} needs a ceiling and at least one move that would falsify it")
         if self.tolerance is None or not 0 <= self.tolerance < math.inf:
             raise ClaimError(f"tolerance must be a number >= 0, got {self.tolerance}")
         if not self.tolerance_reason.strip():
@@ -75,13 +73,10 @@ class Comparison:
             raise ClaimError(f"scale must be a positive number, got {self.scale}")
         if self.kind != "statistical" and self.tolerance > self.ceiling.value:
             raise ClaimError(
-                f"tolerance {self.tolerance:g} is above the ceiling {self.ceiling.value:g}: "
-                "nothing could be confirmed"
+                f"tolerance {self.tolerance:g} is above the ceiling {self.ceiling.value:g}: nothing could be confirmed"
             )
 
-    def rows(
-        self, predicted: np.ndarray, measured: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    def rows(self, predicted: np.ndarray, measured: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         """The two arrays as rows `(P, M)` and the shape of the members.
 
         A scalar prediction stands for every member of an elementwise kind. **Errors:** `ClaimError` for
@@ -91,8 +86,7 @@ class Comparison:
         core = predicted.shape if self.numbers == 1 else predicted.shape[:-1]
         if self.numbers > 1 and (predicted.ndim == 0 or predicted.shape[-1] != self.numbers):
             raise ClaimError(
-                f"a prediction of this kind has {self.numbers} numbers on its last axis, "
-                f"got shape {predicted.shape}"
+                f"a prediction of this kind has {self.numbers} numbers on its last axis, got shape {predicted.shape}"
             )
         if not self.repeats and self.numbers == 1 and not core:
             predicted, core = np.broadcast_to(predicted, measured.shape), measured.shape
@@ -104,15 +98,12 @@ class Comparison:
         rows = predicted.reshape(count, self.numbers)
         if self.scale is None and np.any(np.max(np.abs(rows), axis=1) == 0):
             raise ClaimError(
-                "a predicted value is zero, where a relative change means nothing: "
-                "give the comparison a scale"
+                "a predicted value is zero, where a relative change means nothing: give the comparison a scale"
             )
         return rows, measured.reshape(count, -1), core
 
 
-def equality(
-    tolerance: float, reason: str, *, ceiling: Ceiling = EXACT, scale: float | None = None
-) -> Comparison:
+def equality(tolerance: float, reason: str, *, ceiling: Ceiling = EXACT, scale: float | None = None) -> Comparison:
     """`|measured - predicted| <= tolerance * unit`, unit = |predicted| or `scale`. Moves: both signs.
 
     A statement that is only tested coarsely is not an equality: the ceiling is `EXACT` or `NETWORK_PLATEAU`,
@@ -148,9 +139,7 @@ def at_most(tolerance: float, reason: str, *, ceiling: Ceiling, scale: float | N
     def agrees(p: np.ndarray, m: np.ndarray) -> np.ndarray:
         return np.max(m, axis=1) <= p[:, 0] + tolerance * _unit(p, scale)
 
-    return Comparison(
-        "inequality", tolerance, reason, ceiling, agrees, _both_signs(scale)[1:], scale, repeats=True
-    )
+    return Comparison("inequality", tolerance, reason, ceiling, agrees, _both_signs(scale)[1:], scale, repeats=True)
 
 
 def at_least(tolerance: float, reason: str, *, ceiling: Ceiling, scale: float | None = None) -> Comparison:
@@ -161,9 +150,7 @@ def at_least(tolerance: float, reason: str, *, ceiling: Ceiling, scale: float | 
     def agrees(p: np.ndarray, m: np.ndarray) -> np.ndarray:
         return np.min(m, axis=1) >= p[:, 0] - tolerance * _unit(p, scale)
 
-    return Comparison(
-        "inequality", tolerance, reason, ceiling, agrees, _both_signs(scale)[:1], scale, repeats=True
-    )
+    return Comparison("inequality", tolerance, reason, ceiling, agrees, _both_signs(scale)[:1], scale, repeats=True)
 
 
 def sign(tolerance: float, reason: str, *, ceiling: Ceiling, scale: float) -> Comparison:
@@ -223,9 +210,7 @@ def bracket(tolerance: float, reason: str, *, ceiling: Ceiling, scale: float | N
     return Comparison("window", tolerance, reason, ceiling, agrees, _both_signs(scale), scale, repeats=True)
 
 
-def statistical(
-    false_alarm: float, reason: str, *, ceiling: Ceiling, scale: float | None = None
-) -> Comparison:
+def statistical(false_alarm: float, reason: str, *, ceiling: Ceiling, scale: float | None = None) -> Comparison:
     """The predicted mean lies in Student's interval of the samples, of confidence `1 - false_alarm` for each
     member.
 
@@ -244,9 +229,7 @@ def statistical(
         half_width = -stdtrit(count - 1, false_alarm / 2) * np.std(m, axis=1, ddof=1) / math.sqrt(count)
         return np.abs(np.mean(m, axis=1) - p[:, 0]) <= half_width
 
-    return Comparison(
-        "statistical", false_alarm, reason, ceiling, agrees, _both_signs(scale), scale, repeats=True
-    )
+    return Comparison("statistical", false_alarm, reason, ceiling, agrees, _both_signs(scale), scale, repeats=True)
 
 
 def measurement() -> Comparison:

@@ -28,16 +28,12 @@ def discovered(package: str = "toylab.claims") -> list[Claim]:
     that makes claims but does not declare them in `CLAIMS`, where they would silently never run.
     """
     claims: list[Claim] = []
-    for entry in sorted(
-        pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name
-    ):
+    for entry in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name):
         name = f"{package}.{entry.name}"
         try:
             module = importlib.import_module(name)
         except Exception as error:
-            raise ClaimError(
-                f"the claims of {name} cannot be imported: {type(error).__name__}: {error}"
-            ) from error
+            raise ClaimError(f"the claims of {name} cannot be imported: {type(error).__name__}: {error}") from error
         declared = getattr(module, "CLAIMS", None)
         if declared is None and any(isinstance(value, Claim) for value in vars(module).values()):
             raise ClaimError(f"{name} makes claims but declares no CLAIMS list")
@@ -73,9 +69,7 @@ def selected(claims: Sequence[Claim], names: Iterable[str], tier: str) -> list[C
         elif name in {claim.id for claim in claims}:
             wanted.add(name)
         else:
-            near = difflib.get_close_matches(
-                name, [*topics, *(claim.id for claim in claims)], n=1, cutoff=0.4
-            )
+            near = difflib.get_close_matches(name, [*topics, *(claim.id for claim in claims)], n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"topics are {', '.join(sorted(topics)) or 'none'}"
             raise UnknownClaim(f"no claim or topic is called {name!r}", f"{hint} See toylab verify --list.")
     return [claim for claim in claims if claim.id in wanted]

@@ -15,9 +15,7 @@ SABOTAGE = 1.01
 """A sabotaged prediction is moved by this many resolutions."""
 
 _PROBES = 2.0 ** np.arange(-60, 11)
-_HALVINGS = (
-    24  # narrows a factor of two to 2**-24 of itself: far finer than the one per cent that sabotage adds
-)
+_HALVINGS = 24  # narrows a factor of two to 2**-24 of itself: far finer than the one per cent that sabotage adds
 
 
 def member_resolutions(comparison: Comparison, predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -42,9 +40,7 @@ def refuted_when_moved(
     return ~np.asarray(comparison.agrees(comparison.moves[move](predicted, sizes), measured), dtype=bool)
 
 
-def _of_one_move(
-    comparison: Comparison, move: int, predicted: np.ndarray, measured: np.ndarray
-) -> np.ndarray:
+def _of_one_move(comparison: Comparison, move: int, predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     def agrees(sizes: np.ndarray) -> np.ndarray:
         return np.asarray(comparison.agrees(comparison.moves[move](predicted, sizes), measured), dtype=bool)
 

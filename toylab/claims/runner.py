@@ -75,9 +75,7 @@ class Result:
         }
 
 
-def run_claims(
-    claims: Iterable[Claim], *, tier: str, seed: int = 0, sabotage: bool = False
-) -> Iterator[Result]:
+def run_claims(claims: Iterable[Claim], *, tier: str, seed: int = 0, sabotage: bool = False) -> Iterator[Result]:
     """The results of the claims in turn; a claim that raises yields the verdict `error` and the next one
     runs.
 

@@ -18,7 +18,10 @@ from toylab.commands.shadowing import require_own
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("rule", metavar="RULE", help="built-in name, optax:NAME, module:factory or file.py:factory")
+    parser.add_argument(
+        "rule", metavar="RULE", nargs="?", help="built-in name, optax:NAME, module:factory or file.py:factory"
+    )
+    parser.add_argument("--table", action="store_true", help="all built-in rules as a Markdown table instead of RULE")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
         help="hyperparameters, as b1=.9 nesterov=true; t=100 holds the step count; evaluates the theorem",
@@ -33,6 +36,12 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput(
             f"--time-limit got {options.time_limit:g}, needed a number of seconds > 0", "try --time-limit 60"
         )
+    if options.table:
+        require_own("theory")
+        print(json.dumps(_tabled()) if options.json else "\n".join(_markdown(_tabled())))
+        return 0
+    if options.rule is None:
+        raise BadInput("no RULE was given, one was needed", "try toylab derive adam, or toylab derive --table")
     settings = parsed_settings(options.set)
     check_hyperparameters(settings)
     step_count = settings.pop("t", None)
@@ -46,6 +55,21 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(rule.name, edge, numbers, used)))
     return 0
+
+
+def _tabled() -> dict[str, Any]:
+    """`Edge.to_json` of every built-in rule."""
+    import theory
+    from toylab.optimizers import NAMED
+
+    return {name: theory.edge(factory).to_json() for name, factory in NAMED.items()}
+
+
+def _markdown(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield "| rule | threshold of lambda_max(P^-1 H) | P | crossing |"
+    yield "|---|---|---|---|"
+    for name, record in records.items():
+        yield f"| {name} | `{record['threshold']}` | `{record['preconditioner']}` | {record['crossing']} |"
 
 
 def _derived(
