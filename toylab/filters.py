@@ -269,18 +269,18 @@ def _reduce(poly0: np.ndarray, poly1: np.ndarray) -> tuple[np.ndarray, np.ndarra
     roots0, roots1 = list(np.roots(poly0)), list(np.roots(poly1))
     # a root of multiplicity m is known to about eps^(1/m); six digits cover the double ones met in practice
     lead = poly1[np.flatnonzero(poly1)[0]] if np.any(poly1) else 0.0
-    structural = []
+    shared = []
     for root in list(roots1):
-        near = [r for r in roots0 if abs(r - root) < 1e-7]
+        near = [r for r in roots0 if abs(r - root) < 1e-6]
         if near:
             roots0.remove(min(near, key=lambda r: abs(r - root)))
             roots1.remove(root)
-            if abs(abs(root) - 1) < 1e-7:
-                structural.append(complex(root))
-    if len(roots0) == len(poly0) - 1:
-        return poly0, poly1, ()
-    new0, new1 = (np.atleast_1d(np.real(np.poly(roots))) for roots in (roots0, roots1))
-    return new0, np.concatenate([np.zeros(len(new0) - len(new1)), lead * new1]), tuple(structural)
+            shared.append(root)
+    # dividing by the roots of poly1, which are the simple ones, keeps what is left of poly0 accurate
+    new0 = np.atleast_1d(np.polydiv(poly0, np.real(np.poly(shared)))[0]) if shared else poly0
+    new1 = lead * np.atleast_1d(np.real(np.poly(roots1)))
+    structural = tuple(complex(r) for r in shared if abs(abs(r) - 1) < 1e-6)
+    return new0, np.concatenate([np.zeros(len(new0) - len(new1)), new1]), structural
 
 
 def _windows(
@@ -292,6 +292,8 @@ def _windows(
     unit roots of poly0 poly1* - poly0* poly1, a polynomial without lambda.
     """
     critical: dict[float, float] = {}
+    # lambda = 0 is critical without decay (z = 1 is the weight itself): rounding must not make an end of it
+    negligible = 1e-10 * np.abs(poly0).sum() / np.abs(poly1).sum()
     both = np.polysub(np.convolve(poly0, poly1[::-1]), np.convolve(poly0[::-1], poly1))
     for z in [1.0, -1.0, *np.roots(np.trim_zeros(both, "f"))]:
         if abs(abs(z) - 1) > 1e-4 or np.imag(z) < 0:  # 1e-4: unit roots of multiplicity 3 are only known to eps^(1/4)
@@ -300,9 +302,9 @@ def _windows(
         denominator = np.polyval(poly1, z)
         if abs(denominator) > 1e-12 * np.abs(poly1).sum():
             lam = -np.polyval(poly0, z) / denominator
-            if np.isfinite(lam) and lam.real > 1e-12 and abs(lam.imag) < 1e-3 * abs(lam):
+            if np.isfinite(lam) and lam.real > negligible and abs(lam.imag) < 1e-3 * abs(lam):
                 exact, sharpness = _polish(matrix, inject, z) if abs(z - 1) > 1e-9 else (z, lam.real)
-                if sharpness > 0:
+                if sharpness > negligible:
                     critical[sharpness] = float(np.angle(exact))
     ends = [0.0, *sorted(critical), np.inf]
     stable = [_radius(poly0 + _between(lo, hi) * poly1) < 1 for lo, hi in pairwise(ends)]
