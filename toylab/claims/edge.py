@@ -180,13 +180,13 @@ NAIVE = Claim(
     source=SOURCE,
     comparison=bracket(
         2e-3,
-        "the grid is spaced by 0.5%, and just above the edge a run of 16,384 steps grows by less than what counts",
+        "the grid is spaced by 0.5%, and just above the edge a run of 8,192 steps grows by less than what counts",
         ceiling=Ceiling(2e-2, "a plain run must grow within its steps: the edge is seen to about 1%"),
     ),
-    draw=_many,
+    draw=lambda random, tier: _draw(random, {"quick": 1, "default": 3, "long": 50}[tier], int(random.integers(2, 6))),
     predicted=_thresholds,
     measure=lambda sample: {
-        r: lab.naive_bracket(r, d.hyperparameters, d.slow, d.hessian, 16_384, 0.005) for r, d in sample.items()
+        r: lab.naive_bracket(r, d.hyperparameters, d.slow, d.hessian, 8_192, 0.005) for r, d in sample.items()
     },
 )
 

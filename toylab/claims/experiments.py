@@ -144,7 +144,7 @@ def naive_bracket(
     rule: str, hyperparameters: Mapping, slow: list, hessian: Array, steps: int, spacing: float
 ) -> np.ndarray:
     """(members, 2): the largest scale c at which a plain run of the held step on c H stays, the smallest at which
-    it diverges, on a grid of relative ``spacing``; divergence = the last quarter of the run is larger than the third.
+    it diverges, on a grid of relative ``spacing``; divergence = the loss of the last quarter exceeds the third's.
     """
     eta = np.asarray(hyperparameters["learning_rate"])
     coarse = np.geomspace(1e-4, 1e5, 220)[None, :] / eta[:, None]
@@ -165,12 +165,12 @@ def _diverges(rule: str, hyperparameters: Mapping, slow: list, scales: Array, he
     matrices = _matrices(
         rule, _arrays(hyperparameters), _list(slow), jnp.asarray(scales[..., None, None] * hessian[:, None])
     )
-    return np.asarray(_run(matrices, steps, hessian.shape[-1]))
+    return np.asarray(_run(matrices, jnp.asarray(hessian[:, None]), steps))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _run(matrices: Array, steps: int, weights: int) -> Array:
-    """Step by step, watching the weights; sizes are kept in range by dividing what would overflow, with its logarithm remembered."""
+@partial(jax.jit, static_argnums=2)
+def _run(matrices: Array, hessian: Array, steps: int) -> Array:
+    """Step by step, watching the loss; what would overflow is divided out, with its logarithm remembered."""
     x = jnp.broadcast_to(jnp.linspace(1.0, 2.0, matrices.shape[-1]), matrices.shape[:-1])
 
     def one(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
@@ -178,8 +178,11 @@ def _run(matrices: Array, steps: int, weights: int) -> Array:
         x = jnp.einsum("...ij,...j->...i", matrices, x)
         size = jnp.max(jnp.abs(x), axis=-1)
         rescale = jnp.where((size > 1e100) | ((size < 1e-100) & (size > 0)), size, 1.0)
-        weight = jnp.max(jnp.abs(x[..., :weights]), axis=-1)
-        return (x / rescale[..., None], log + jnp.log(rescale)), log + jnp.log(jnp.maximum(weight, 1e-300))
+        weight = x[..., : hessian.shape[-1]]
+        loss = jnp.sqrt(jnp.einsum("...i,...ij,...j->...", weight, hessian, weight))
+        # a loss that has decayed to the rounding of a state that stands still does not diverge
+        loss = jnp.maximum(loss, 1e-13 * size)
+        return (x / rescale[..., None], log + jnp.log(rescale)), log + jnp.log(jnp.maximum(loss, 1e-300))
 
     def quarter(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         carry, sizes = jax.lax.scan(one, carry, None, length=steps // 4)
