@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(_tabled()) if options.json else "\n".join(_markdown(_tabled())))
         return 0
     if options.rule is None:
-        raise BadInput("no RULE was given, one was needed", "try toylab derive adam, or toylab derive --table")
+        raise BadInput("no RULE was given, one was needed", "try toylab derive adam; see toylab derive --help")
     settings = parsed_settings(options.set)
     check_hyperparameters(settings)
     step_count = settings.pop("t", None)

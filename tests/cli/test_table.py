@@ -1,0 +1,27 @@
+"""The table of thresholds in the README is the program's."""
+
+import json
+from pathlib import Path
+
+import sympy
+
+from toylab.cli import main
+from toylab.optimizers import NAMED
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def test_the_readme_shows_what_the_program_derives(capsys):
+    assert main(["derive", "--table"]) == 0
+    printed = capsys.readouterr().out.strip()
+    shown = README.read_text().partition("<!-- thresholds -->")[2].partition("<!-- /thresholds -->")[0].strip()
+    assert shown == printed, "paste the output of `toylab derive --table` into the README"
+    assert len(printed.splitlines()) == len(NAMED) + 2
+
+
+def test_the_table_as_json_is_one_object_of_theorems(capsys):
+    assert main(["derive", "--table", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert set(records) == set(NAMED)
+    eta, beta1 = sympy.symbols("eta beta1")
+    assert sympy.simplify(sympy.sympify(records["heavy_ball"]["threshold"]) - 2 * (1 + beta1) / eta) == 0

@@ -1,0 +1,86 @@
+"""Every figure: declares itself, computes finite arrays that `draw` can use from disk, and keeps its text inside."""
+
+import importlib
+import io
+import pkgutil
+from functools import cache
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import figures
+from figures import first_light
+
+MODULES = [
+    module
+    for module in (importlib.import_module(f"figures.{entry.name}") for entry in pkgutil.iter_modules(figures.__path__))
+    if hasattr(module, "NAME")
+]
+
+
+NAMES = [module.NAME for module in MODULES]
+
+
+@cache
+def made(name: str) -> tuple[Figure, dict[str, np.ndarray]]:
+    """A figure drawn from its data as they come back from their file; first light is one short run, not three."""
+    module = importlib.import_module(f"figures.{name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_light, "COLUMNS", (first_light.COLUMNS[0]._replace(steps=180),))
+        stream = io.BytesIO()
+        np.savez(stream, **module.compute(True))
+        stream.seek(0)
+        with np.load(stream) as stored:
+            data = dict(stored)
+        return module.draw(data), data
+
+
+def overhang(figure: Figure) -> float:
+    """How far, in inches, what is drawn reaches beyond the figure's rim."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+
+
+def test_the_figures_of_the_first_issue_are_there():
+    assert {"phase_diagrams", "quadratic_edge", "root_loci", "first_light"} <= {module.NAME for module in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.NAME)
+def test_a_figure_declares_itself(module):
+    assert module.__name__ == f"figures.{module.NAME}"
+    assert module.TITLE and "\n" not in module.TITLE
+    assert callable(module.compute) and callable(module.draw)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_are_finite_numbers_or_text(name):
+    _, data = made(name)
+    for key, array in data.items():
+        assert array.dtype != object, key
+        # a run of first light this short does not settle
+        if array.dtype.kind in "fc" and key != "gd_plateau":
+            assert np.isfinite(array).all(), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_figure_saves_and_no_text_is_clipped(name):
+    figure, _ = made(name)
+    assert isinstance(figure, Figure)
+    assert overhang(figure) < 0.5 / figure.dpi  # half a pixel of rounding
+    figure.savefig(io.BytesIO(), format="png", dpi=60)
+
+
+def test_a_planted_overhang_is_seen():
+    figure = Figure()
+    figure.text(0.9, 0.5, "a text that does not fit beside the rim")
+    assert overhang(figure) > 0.5
+
+
+def test_first_light_of_gd_measures_the_same_edge_twice():
+    _, data = made("first_light")
+    # without preconditioner the edge ratio is the sharpness over the threshold; each is tracked to a residual of 1e-2
+    # of its value, which bounds its error
+    np.testing.assert_allclose(data["gd_sharpness"] / data["gd_threshold"], data["gd_edge_ratio"], rtol=2e-2)
+    assert data["gd_steps"][:4].tolist() == [0, 1, first_light.EVERY, first_light.EVERY + 1]  # pairs
