@@ -22,12 +22,14 @@ def readable(expr: sp.Expr | None, parameters: Hyperparameters) -> sp.Expr | Non
         return expr
     if isinstance(expr, sp.Piecewise):
         return sp.Piecewise(*((readable(e, parameters), condition) for e, condition in expr.args))
-    values = parameters.values()
+    values = parameters.numbers()
     sign, factors = sp.Integer(1), []
     for factor in sp.Mul.make_args(expr):
         base, exponent = factor.as_base_exp()
         if base.is_Add and exponent.is_Integer and sp.N(base.xreplace(values)).is_negative:
             base, sign = sp.Add(*(-term for term in base.args)), sign * (-1) ** exponent
             factor = base**exponent
+        elif exponent.is_Rational and not exponent.is_Integer:
+            factor = readable(base, parameters) ** exponent
         factors.append(factor)
     return sp.Mul(sign, *factors)

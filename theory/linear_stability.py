@@ -186,9 +186,10 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
     dc, nyquist = (_gain(loop, point) for point in (1, -1))
     windows = tuple((readable(lo, parameters), readable(hi, parameters)) for lo, hi in candidates.reference_windows())
     threshold, growth, dc, nyquist, ratio = (readable(e, parameters) for e in (threshold, growth, dc, nyquist, ratio))
+    preconditioner = readable(sp.expand(loop.preconditioner, power_base=False), parameters)
     expressions = {
         "threshold": threshold,
-        "preconditioner": loop.preconditioner,
+        "preconditioner": preconditioner,
         "filter": ratio,
         "characteristic_polynomial": polynomial,
         "gain_dc": dc,
@@ -207,11 +208,11 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
         ),
         source=describe(factory),
         expressions={key: e for key, e in expressions.items() if e is not None},
-        arguments=parameters.symbols,
+        arguments=parameters.listed,
         name=name,
-        symbols=parameters.symbols,
+        symbols=parameters.listed,
         threshold=threshold,
-        preconditioner=loop.preconditioner,
+        preconditioner=preconditioner,
         matrix=loop.matrix,
         crossing=crossing,
         multiplier=multiplier,
@@ -222,7 +223,7 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
         gain_nyquist=nyquist,
         growth=growth,
         conditions=conditions,
-        reference=parameters.reference,
+        reference=parameters.reference | ({} if t is None else {"t": t}),
         domain=parameters.domain,
         slow=held.slow,
         region=held.region,
@@ -258,10 +259,10 @@ def _growth(a: tuple, b: tuple, gain: sp.Expr, point: sp.Expr, crossing: str) ->
 def _at(
     loop: Transfer, parameters: Hyperparameters, region: tuple[sp.Basic, ...], numbers: Mapping[str, float]
 ) -> EdgeNumbers:
-    unknown = [n for n in numbers if n not in parameters.symbols]
+    unknown = [n for n in numbers if n not in parameters.listed]
     if unknown:
-        raise BadFactory(f"got {unknown[0]}; the rule's hyperparameters are {', '.join(parameters.symbols)}")
-    values = parameters.values(**numbers)
+        raise BadFactory(f"got {unknown[0]}; the rule's hyperparameters are {', '.join(parameters.listed)}")
+    values = parameters.numbers(**numbers)
     outside = next((condition for condition in region if condition.xreplace(values) == sp.false), None)
     if outside is not None:
         raise NoLinearEdge(
@@ -382,7 +383,7 @@ class _Candidates:
         return "depends", threshold, multiplier, [side], notes
 
     def _numbers(self, e: sp.Expr, point: dict) -> complex:
-        return complex(sp.N(e.xreplace(self.parameters.values(**point)), 20))
+        return complex(sp.N(e.xreplace(self.parameters.numbers(**point)), 20))
 
     def _pair(self) -> tuple[sp.Expr, sp.Expr] | None:
         """The explicit (cosine, gain) that agrees with the numbers at every sample that ends in a pair."""

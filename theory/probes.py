@@ -12,8 +12,9 @@ import sympy as sp
 
 from theory.errors import CannotTrace, NoLinearEdge
 from theory.schedules import Schedule, each
+from theory.symbols import T
 from theory.trace import evaluate, is_truth, objects
-from theory.traced import T, Traced, g, trace_with, w
+from theory.traced import Traced, g, trace_with, w
 
 _DIGITS = 30  # precision of the probes; exact answers differ from wrong ones in the first few of them
 _PROBES = 3

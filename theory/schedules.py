@@ -9,9 +9,9 @@ import numpy as np
 import sympy as sp
 
 from theory.errors import NoLinearEdge
-from theory.symbols import Hyperparameters
+from theory.symbols import Hyperparameters, T
 from theory.trace import evaluate, objects
-from theory.traced import T, Traced, g, w
+from theory.traced import Traced, g, w
 
 
 class Schedule:
@@ -93,8 +93,18 @@ class Schedule:
         if T not in expr.free_symbols:
             return expr
         if self.t is not None:
-            return expr.xreplace({T: sp.Integer(self.t)})
+            return self._held(expr)
         return limit(expr, self.traced.parameters)
+
+    def _held(self, expr: sp.Expr) -> sp.Expr:
+        """t stays a symbol in powers, b^t, where its number would blow up polynomials; elsewhere it becomes one."""
+        number = {T: sp.Integer(self.t)}
+        expr = expr.replace(lambda e: isinstance(e, sp.Min | sp.Max) and e.has(T), lambda e: e.xreplace(number))
+        powers = {p: sp.Dummy(positive=True) for p in expr.atoms(sp.Pow) if p.exp.has(T) and not p.base.has(T)}
+        if expr.xreplace(powers).has(T):
+            rest = expr.xreplace(powers).xreplace(number)
+            expr = rest.xreplace({dummy: power for power, dummy in powers.items()})
+        return sp.expand_power_exp(expr)
 
 
 def limit(expr: sp.Expr, parameters: Hyperparameters) -> sp.Expr:

@@ -31,6 +31,9 @@ _NAMES = {
     "eps": "epsilon",
     "eps_root": "epsilon_root",
 }
+T = sp.Symbol("t", integer=True, positive=True)
+"""The step number, counted from 1."""
+
 _RESERVED = {"w", "g", "z", "k", "t", "P", "H"}
 _REFERENCE = {"eta": sp.Rational(1, 10), "beta1": sp.Rational(9, 10), "beta2": sp.Rational(99, 100)}
 
@@ -59,12 +62,13 @@ def name_of(path: tuple) -> str:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """parameter -> symbol, its reference number, its domain (lo, hi); and what is fixed."""
+    """parameter -> symbol, its reference number, its domain (lo, hi); what is fixed; the step, if it is held."""
 
     symbols: dict[str, sp.Symbol]
     reference: dict[str, Any]
     domain: dict[str, tuple[float, float]]
     fixed: dict[str, Any]
+    t: int | None = None
 
     @property
     def learning_rate(self) -> str | None:
@@ -84,6 +88,16 @@ class Hyperparameters:
     def values(self, **numbers: Any) -> dict[sp.Symbol, sp.Expr]:
         """symbol -> number, the reference where none is given."""
         return {s: sp.Rational(str(numbers.get(n, self.reference[n]))) for n, s in self.symbols.items()}
+
+    def numbers(self, **numbers: Any) -> dict[sp.Symbol, sp.Expr]:
+        """`values`, and the step number where it is held."""
+        step = numbers.pop("t", self.t)
+        return self.values(**numbers) | ({} if step is None else {T: sp.Integer(step)})
+
+    @property
+    def listed(self) -> dict[str, sp.Symbol]:
+        """The symbols of a theorem: the hyperparameters', and t where it is held."""
+        return self.symbols | ({} if self.t is None else {"t": T})
 
     def fix(self, name: str) -> Hyperparameters:
         """The same with ``name`` fixed to its reference number."""

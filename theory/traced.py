@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -16,7 +16,6 @@ from theory.symbols import Hyperparameters, hyperparameters, name_of
 from theory.trace import evaluate, objects, program
 
 w, g = sp.symbols("w g", real=True)
-T = sp.Symbol("t", integer=True, positive=True)
 
 
 @dataclass
@@ -30,9 +29,9 @@ class Traced:
     notes: list[str] = field(default_factory=list)
 
 
-def trace_factory(factory: Callable, settings: dict[str, Any]) -> Traced:
+def trace_factory(factory: Callable, settings: dict[str, Any], t: int | None = None) -> Traced:
     """Trace with every numeric hyperparameter as a symbol; those that the rule's own code branches on are fixed."""
-    parameters = hyperparameters(factory, settings)
+    parameters = replace(hyperparameters(factory, settings), t=t)
     notes: list[str] = []
     while True:
         try:

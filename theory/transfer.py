@@ -139,7 +139,7 @@ def _unit(held: UpdateMap, reach: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     if not held.slow:
         return reach, sp.Integer(0)
     far = reach.xreplace(_far(held))
-    values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.values().items()}
+    values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.numbers().items()}
     low, high = (far.xreplace(values).xreplace({_U: sp.Float(2, _DIGITS) ** -n}) for n in (100, 120))
     power = sp.nsimplify(sp.N(sp.log(sp.Abs(low / high), 2) / 40, 12), rational=True, tolerance=1e-6)
     return _settle(far * _U ** (-2 * power), 0), power
@@ -155,7 +155,13 @@ def _settle(expr: sp.Expr, at: int) -> sp.Expr:
 
 
 def _charpoly(matrix: sp.Matrix) -> list[sp.Expr]:
-    return [sp.factor(c) for c in matrix.charpoly(z).all_coeffs()]
+    """Coefficients of det(z - matrix) by Faddeev and LeVerrier, in lowest terms at every step (roots may occur)."""
+    n = matrix.rows
+    coefficients, power = [sp.Integer(1)], sp.zeros(n, n)
+    for j in range(1, n + 1):
+        power = (matrix * power + coefficients[-1] * sp.eye(n)).applyfunc(tidy)
+        coefficients.append(tidy(-(matrix * power).trace() / j))
+    return coefficients
 
 
 def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> None:
@@ -163,7 +169,7 @@ def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> No
     if not held.slow:
         return
     rng = random.Random(3)
-    values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.values().items()}
+    values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.numbers().items()}
     n = matrix.rows
     seen = []
     for _ in range(2):
@@ -199,7 +205,7 @@ def _reduce(a: list[sp.Expr], b: list[sp.Expr], held: UpdateMap) -> tuple[list, 
 def _on_circle(common: sp.Poly, held: UpdateMap) -> list[sp.Expr]:
     """Factors of the common factor with roots on the unit circle; roots outside make the rule unstable by itself."""
     structural = []
-    values = held.parameters.values()
+    values = held.parameters.numbers()
     for factor, _ in sp.factor_list(common.as_expr(), z)[1] if common.degree() > 0 else ():
         if z not in factor.free_symbols:
             continue

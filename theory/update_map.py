@@ -23,9 +23,9 @@ from theory.errors import NoLinearEdge
 from theory.forms import tidy
 from theory.probes import Roles, require_elementwise, require_linear
 from theory.schedules import Schedule, each, limit
-from theory.symbols import Hyperparameters, symbol_name
+from theory.symbols import Hyperparameters, T, symbol_name
 from theory.trace import evaluate, objects
-from theory.traced import T, Traced, g, trace_factory, w
+from theory.traced import Traced, g, trace_factory, w
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def held_map(factory: Callable, t: int | None = None, **settings: Any) -> Update
 
     Raises `BadFactory`, `CannotTrace` or `NoLinearEdge` with the reason.
     """
-    traced = trace_factory(factory, settings)
+    traced = trace_factory(factory, settings, t)
     schedule = Schedule(traced, t)
     roles = Roles(traced, schedule)
     held = _hold(traced, schedule, roles, t)
@@ -112,7 +112,7 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
         raise NoLinearEdge("the held step does not respond to a small gradient in proportion (a sign or a dead zone)")
     notes = [*traced.notes, *decide.notes]
     if t is not None:
-        notes.append(f"quasi-static: the step count is held at t = {t}")
+        notes.append(f"quasi-static: the step number is held at t = {t}")
     elif any(T in e.free_symbols for i in schedule.autonomous for e in schedule.before[i].ravel()):
         notes.append("the step count is at its limit, t -> infinity (bias corrections are 1, schedules at their end)")
     if decide.small:
@@ -146,7 +146,7 @@ class _Decider:
     def __init__(self, schedule: Schedule, slow: tuple, fast: tuple):
         self.schedule, self.notes, self.small = schedule, [], False
         self.region: list[sp.Basic] = []
-        self.hyper = schedule.traced.parameters.values()
+        self.hyper = schedule.traced.parameters.numbers()
         # rest: oscillation far below everything else, slow state of order one
         tiny = sp.Float(10) ** -12
         self.rest = {s: tiny * (1 + n) for n, s in enumerate((g, *fast))} | {s: sp.Integer(1) for s in (w, *slow)}
