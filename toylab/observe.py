@@ -192,8 +192,9 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     """The plateau of a ratio recorded at `steps` (T,), which contain consecutive pairs (t, t + 1).
 
     Consecutive values are averaged in disjoint pairs, so that an oscillation of period two cancels. The edge
-    is reached at the first pair average of at least 0.95; the window is the last half of the steps from there
-    to the end. A spread over time, not over seeds: correlated pairs make it no standard error of the mean.
+    is reached where they first cross 0.95 from below (at the start, if they are never below it): a fresh second moment
+    puts an adaptive rule above the edge for its first steps, which is no plateau. The window is the last half of the
+    steps from there to the end. A spread over time, not over seeds: correlated pairs make it no standard error of the mean.
 
     Raises ValueError if the shapes differ or no two consecutive steps were recorded.
     """
@@ -207,7 +208,8 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     if not first.size:
         raise ValueError("plateau: got no two consecutive steps, needs pairs (t, t + 1): record them with toylab.train")
     averages, times = 0.5 * (ratio[first] + ratio[first + 1]), steps[first]
-    above = np.flatnonzero(averages >= REACHED)
+    below = averages < REACHED
+    above = np.flatnonzero(~below & (np.maximum.accumulate(below) | ~below.any()))
     reached = int(times[above[0]]) if above.size else -1
     if not np.isfinite(ratio).all():
         return Plateau("diverged", np.nan, np.nan, 0, reached, (-1, -1))

@@ -42,3 +42,16 @@ def test_choosing_observers() -> None:
         observers(sharpnes=2)
     with pytest.raises(ValueError, match="needs True, False or a count"):
         observers(sharpness=-1)
+
+
+def test_an_excursion_above_the_edge_at_the_start_is_no_plateau():
+    # a fresh second moment: far above the edge for ten steps, then a slow rise to a plateau at 1.0
+    ratio = np.concatenate([np.full(10, 1.6), np.linspace(0.05, 1.0, 90), np.full(100, 1.0)])
+    found = plateau(np.arange(200), ratio)
+    assert found.outcome == "settled"
+    assert found.reached >= 90
+    assert abs(found.mean - 1.0) < 1e-12  # the series is exactly 1 there
+    fallen = plateau(np.arange(200), np.concatenate([np.full(10, 1.6), np.full(190, 0.3)]))
+    assert fallen.outcome == "never reached"
+    always = plateau(np.arange(200), np.full(200, 1.2))
+    assert (always.outcome, always.reached) == ("settled", 0)
