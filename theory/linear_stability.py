@@ -176,7 +176,9 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
     a, b = loop.a, loop.b
     candidates = _Candidates(loop, parameters, held.region)
     crossing, threshold, multiplier, extra, notes = candidates.decide()
-    growth = _growth(a, b, threshold * eta, multiplier, crossing) if threshold is not None else None
+    growth = None
+    if threshold is not None and multiplier is not None:
+        growth = _growth(a, b, threshold * eta, multiplier, crossing)
     n = len(a) - 1
     conditions = (*extra, *(tidy(c) for c in jury_conditions([x + k * y for x, y in zip(a, b, strict=True)])))
     if parameters.learning_rate is None:
@@ -241,7 +243,7 @@ def _gain(loop: Transfer, point: int) -> sp.Expr:
 
 def _growth(a: tuple, b: tuple, gain: sp.Expr, point: sp.Expr, crossing: str) -> sp.Expr | None:
     """d|z|/dk = Re(conj(z) dz/dk), dz/dk = -b(z)/(a'(z) + k b'(z)); None where the crossing depends."""
-    if crossing == "depends" or point is None:
+    if crossing == "depends":
         return None
     n = len(a) - 1
     terms = list(zip(a, b, strict=True))[:n]

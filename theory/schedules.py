@@ -96,7 +96,7 @@ class Schedule:
             return self._held(expr)
         return limit(expr, self.traced.parameters)
 
-    def _held(self, expr: sp.Expr) -> sp.Expr:
+    def _held(self, expr: Any) -> Any:
         """t stays a symbol in powers, b^t, where its number would blow up polynomials; elsewhere it becomes one."""
         number = {T: sp.Integer(self.t)}
         expr = expr.replace(lambda e: isinstance(e, sp.Min | sp.Max) and e.has(T), lambda e: e.xreplace(number))
@@ -107,7 +107,7 @@ class Schedule:
         return sp.expand_power_exp(expr)
 
 
-def limit(expr: sp.Expr, parameters: Hyperparameters) -> sp.Expr:
+def limit(expr: Any, parameters: Hyperparameters) -> Any:
     """lim t -> infinity, powers of quantities inside the unit interval going to zero first."""
 
     def fades(base: sp.Expr, exponent: sp.Expr) -> bool:
@@ -137,7 +137,7 @@ def limit(expr: sp.Expr, parameters: Hyperparameters) -> sp.Expr:
     return found
 
 
-def _extreme(e: sp.Expr) -> sp.Expr:
+def _extreme(e: Any) -> Any:
     growing = [a for a in e.args if T in a.free_symbols]
     rest = [a for a in e.args if T not in a.free_symbols]
     if all(sp.limit(a, T, sp.oo) == sp.oo for a in growing):

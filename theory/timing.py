@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from theory.errors import DerivationTimeout
 
 
 @contextmanager
-def time_limited(seconds: float) -> Iterator[None]:
+def time_limited(seconds: float) -> Generator[None]:
     """Raise `DerivationTimeout` in this block after ``seconds``; without effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

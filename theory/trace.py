@@ -28,7 +28,7 @@ _INT_MAX = {2**31 - 1, 2**63 - 1, 2**15 - 1, 2**7 - 1}
 _MAX_UNROLL = 64
 
 
-def rational(value: Any) -> sp.Expr:
+def rational(value: Any) -> Any:
     """The simplest exact number that rounds to ``value``: 0.1 -> 1/10, 0.333... -> 1/3; nan and inf are kept."""
     if isinstance(value, bool | np.bool_):
         return sp.true if value else sp.false
@@ -243,7 +243,7 @@ def _scan(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) -
 # Tables
 
 
-def _compare(relation: Callable, a: sp.Expr, b: sp.Expr) -> Any:
+def _compare(relation: Any, a: Any, b: Any) -> Any:
     """A comparison, decided where it asks for overflow or a saturating counter instead of mathematics."""
     for left, right, sign in ((a, b, 1), (b, a, -1)):
         saturated = right in (sp.oo, -sp.oo) or (right.is_Integer and int(right) in _INT_MAX)

@@ -157,7 +157,8 @@ def _settle(expr: sp.Expr, at: int) -> sp.Expr:
 def _charpoly(matrix: sp.Matrix) -> list[sp.Expr]:
     """Coefficients of det(z - matrix) by Faddeev and LeVerrier, in lowest terms at every step (roots may occur)."""
     n = matrix.rows
-    coefficients, power = [sp.Integer(1)], sp.zeros(n, n)
+    coefficients: list[sp.Expr] = [sp.Integer(1)]
+    power = sp.zeros(n, n)
     for j in range(1, n + 1):
         power = (matrix * power + coefficients[-1] * sp.eye(n)).applyfunc(tidy)
         coefficients.append(tidy(-(matrix * power).trace() / j))

@@ -123,7 +123,7 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
         inject,
         slow_symbols,
         fast_symbols,
-        out[0][()],
+        out[0].item(),
         step_map,
         tuple(decide.region),
         tuple(notes),
