@@ -164,6 +164,8 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
     ``threshold`` is the end of the stable window of lambda(P^-1 H) that starts at 0+.
     Raises a `Refusal`: `BadFactory`, `CannotTrace`, `NoLinearEdge`, `DerivationTimeout`.
     """
+    if t is not None and t < 1:
+        raise BadFactory(f"got t = {t}, a step counted from 1 was needed")
     with time_limited(time_limit):
         return _edge(factory, t, settings)
 
@@ -264,6 +266,7 @@ def _at(
     unknown = [n for n in numbers if n not in parameters.listed]
     if unknown:
         raise BadFactory(f"got {unknown[0]}; the rule's hyperparameters are {', '.join(parameters.listed)}")
+    parameters.check(**numbers)
     values = parameters.numbers(**numbers)
     outside = next((condition for condition in region if condition.xreplace(values) == sp.false), None)
     if outside is not None:

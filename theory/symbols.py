@@ -7,6 +7,7 @@ eps -> epsilon, others keep their name; a trailing ``_`` where ``sympy.sympify``
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ _NAMES = {
     "eps": "epsilon",
     "eps_root": "epsilon_root",
 }
+_MEMORY = (0.0, 0.99)
+"""Domain of averaging constants."""
+
 T = sp.Symbol("t", integer=True, positive=True)
 """The step number, counted from 1."""
 
@@ -88,6 +92,19 @@ class Hyperparameters:
     def values(self, **numbers: Any) -> dict[sp.Symbol, sp.Expr]:
         """symbol -> number, the reference where none is given."""
         return {s: sp.Rational(str(numbers.get(n, self.reference[n]))) for n, s in self.symbols.items()}
+
+    def check(self, **numbers: float) -> None:
+        """Raise `BadFactory` for numbers that no rule takes."""
+        for name, value in numbers.items():
+            memory = name in self.domain and self.domain[name] == _MEMORY
+            if not math.isfinite(value):
+                raise BadFactory(f"got {name} = {value}, a finite number was needed")
+            if name == self.learning_rate and value <= 0:
+                raise BadFactory(f"got {name} = {value}, a positive number was needed")
+            if memory and not 0 <= value < 1:
+                raise BadFactory(f"got {name} = {value}, a number in [0, 1) was needed")
+            if name == "t" and value < 1:
+                raise BadFactory(f"got t = {value}, a step counted from 1 was needed")
 
     def numbers(self, **numbers: Any) -> dict[sp.Symbol, sp.Expr]:
         """`values`, and the step number where it is held."""
@@ -147,6 +164,8 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
             or (isinstance(value, int) and not isinstance(value, bool) and _NAMES.get(name) is not None)
         )
         switched_off = name.startswith("eps") and not required and value == 0 and name not in settings
+        if isinstance(value, str) and (default is inspect.Parameter.empty or isinstance(default, float)):
+            raise BadFactory(f"got {name} = {value!r}, a number was needed")
         if not numeric or switched_off:
             if name in settings or named[name].kind is inspect.Parameter.POSITIONAL_ONLY:
                 fixed[name] = value
@@ -154,6 +173,8 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
         symbol = symbol_name(_NAMES.get(name, name))
         if symbol in taken or symbol in _RESERVED:
             symbol += "_"
+        if not required and not math.isfinite(value):
+            raise BadFactory(f"got {name} = {value}, a finite number was needed")
         taken.add(symbol)
         symbols[name] = sp.Symbol(symbol, positive=True)
         reference[name] = _REFERENCE.get(symbol, sp.Rational(1, 2)) if required else sp.nsimplify(value, rational=True)
@@ -163,7 +184,9 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
             "give it at least a learning_rate, for example `def rule(learning_rate): ...`",
         )
     domain = {n: _domain(n, s.name, reference[n]) for n, s in symbols.items()}
-    return Hyperparameters(symbols, reference, domain, fixed)
+    found = Hyperparameters(symbols, reference, domain, fixed)
+    found.check(**{n: settings[n] for n in settings if n in symbols})
+    return found
 
 
 def _domain(name: str, symbol: str, reference: Any) -> tuple[float, float]:
@@ -176,5 +199,5 @@ def _domain(name: str, symbol: str, reference: Any) -> tuple[float, float]:
     if symbol == "omega":
         return (0.0, 0.1)
     if re.fullmatch(r"b(eta)?\d?|beta\d?_?|momentum|.*decay(_rate)?|b\d+|.*_decay", name) or 0.5 <= value < 1:
-        return (0.0, 0.99)
+        return _MEMORY
     return (value / 4, value * 4) if value > 0 else (0.0, 1.0) if value == 0 else (value * 4, value / 4)

@@ -41,10 +41,11 @@ def rational(value: Any) -> Any:
         return sp.oo if x > 0 else -sp.oo
     eps = float(np.finfo(dtype).eps) if np.issubdtype(dtype, np.floating) else 2.0**-52
     exact = Fraction(x)
-    simple = exact.limit_denominator(10**6)
+    # denominators whose square stays far below 1/eps: a fraction that fits by chance is then unlikely
+    simple = exact.limit_denominator(10**6 if eps < 1e-12 else 10**3)
     if simple != 0 and abs(float(simple - exact)) <= 2 * eps * abs(x):
         return sp.Rational(simple.numerator, simple.denominator)
-    turns = Fraction(x / math.pi).limit_denominator(1000)
+    turns = Fraction(x / math.pi).limit_denominator(1000 if eps < 1e-12 else 12)
     if turns != 0 and abs(float(turns) * math.pi - x) <= 2 * eps * abs(x):
         return sp.pi * sp.Rational(turns.numerator, turns.denominator)
     shortest = repr(np.asarray(value).dtype.type(value)).split("(")[-1].rstrip(")")  # shortest decimal of that dtype
@@ -149,6 +150,8 @@ def _replace(value: np.ndarray, watch: Mapping[sp.Expr, sp.Expr]) -> np.ndarray:
 
 def _apply(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) -> list[np.ndarray]:
     name, params = eqn.primitive.name, eqn.params
+    if any(jnp.issubdtype(v.aval.dtype, jnp.complexfloating) for v in eqn.outvars):
+        raise CannotTrace(f"primitive '{name}' gives complex numbers, which have no translation here{_where(eqn)}")
     if name == "cond":
         return _cond(eqn, args, decide, watch)
     if name == "scan":
@@ -156,8 +159,10 @@ def _apply(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) 
     if name == "select_n":
         return [_select(args[0], args[1:], decide)]
     if name in _ELEMENTWISE:
+        whole = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
+        table = _ELEMENTWISE | _WHOLE if whole else _ELEMENTWISE
         try:
-            return [_each(_ELEMENTWISE[name], *args)]
+            return [_each(table[name], *args)]
         except TypeError as error:
             raise CannotTrace(f"primitive '{name}' met values that it cannot take ({error}){_where(eqn)}") from error
     if name in _STRUCTURAL:
@@ -183,7 +188,7 @@ def _where(eqn: Any) -> str:
         from jax._src import source_info_util  # the only place where jax keeps it
 
         line = source_info_util.summarize(eqn.source_info)
-        return f" ({line})" if line else ""
+        return f" ({line})" if line and __file__ not in line else ""
     except Exception:  # noqa: BLE001 - a private module of jax: without it the message is shorter, not wrong
         return ""
 
@@ -232,10 +237,12 @@ def _scan(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) -
     const, carry, xs = args[:n_const], args[n_const : n_const + n_carry], args[n_const + n_carry :]
     rows: list[list[np.ndarray]] = []
     for i in range(length)[:: -1 if p["reverse"] else 1]:
-        out = evaluate(p["jaxpr"], [*const, *carry, *(x[i] for x in map(np.asarray, xs))], decide, watch)
+        out = evaluate(p["jaxpr"], [*const, *carry, *(objects(x[i]) for x in xs)], decide, watch)
         carry = out[:n_carry]
         rows.append([objects(o) for o in out[n_carry:]])
     rows = rows[:: -1 if p["reverse"] else 1]
+    if not rows:
+        return [*carry, *(np.empty(v.aval.shape, dtype=object) for v in eqn.outvars[n_carry:])]
     return [*carry, *(np.stack(column) for column in zip(*rows, strict=True))]
 
 
@@ -243,10 +250,10 @@ def _scan(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) -
 # Tables
 
 
-def _compare(relation: Any, a: Any, b: Any) -> Any:
-    """A comparison, decided where it asks for overflow or a saturating counter instead of mathematics."""
+def _compare(relation: Any, a: Any, b: Any, whole: bool = False) -> Any:
+    """A comparison, decided where it asks for overflow or, of whole numbers, whether a counter is saturated."""
     for left, right, sign in ((a, b, 1), (b, a, -1)):
-        saturated = right in (sp.oo, -sp.oo) or (right.is_Integer and int(right) in _INT_MAX)
+        saturated = right in (sp.oo, -sp.oo) or (whole and right.is_Integer and int(right) in _INT_MAX)
         if saturated and not left.is_number:
             below = sign * (-1 if right == -sp.oo else 1) > 0
             answers = {sp.Lt: below, sp.Le: below, sp.Gt: not below, sp.Ge: not below, sp.Eq: False, sp.Ne: True}
@@ -355,6 +362,22 @@ _ELEMENTWISE: dict[str, Callable] = {
 }
 
 
+def _quotient(a: sp.Expr, b: sp.Expr) -> sp.Expr:  # towards zero, as in C
+    if a.is_number and b.is_number:
+        return sp.Integer(int(a / b))
+    return sp.sign(a) * sp.sign(b) * sp.floor(sp.Abs(a) / sp.Abs(b))
+
+
+_WHOLE: dict[str, Callable] = {
+    "div": _quotient,
+    **{
+        name: partial(_compare, relation, whole=True)
+        for name, relation in {"eq": sp.Eq, "ne": sp.Ne, "lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge}.items()
+    },
+}
+"""What means something else for whole numbers."""
+
+
 def _convert(params: Mapping, x: np.ndarray) -> np.ndarray:
     target = np.dtype(params["new_dtype"])
 
@@ -393,7 +416,7 @@ def _cumulative(fold: Callable, params: Mapping, x: np.ndarray) -> np.ndarray:
     rows = np.flip(x, axis) if reverse else x
     rows = np.moveaxis(rows, axis, 0).copy()
     for i in range(1, len(rows)):
-        rows[i] = _each(fold, rows[i - 1], rows[i])
+        rows[i, ...] = _each(fold, objects(rows[i - 1]), objects(rows[i]))
     rows = np.moveaxis(rows, 0, axis)
     return np.flip(rows, axis) if reverse else rows
 
@@ -442,6 +465,7 @@ _STRUCTURAL: dict[str, Callable] = {
     "rev": lambda p, x: np.flip(x, tuple(p["dimensions"])),
     "concatenate": lambda p, *xs: np.concatenate(xs, axis=p["dimension"]),
     "slice": _slice,
+    "tile": lambda p, x: np.tile(x, p["reps"]),
     "stack": lambda p, *xs: np.stack(xs, axis=p["axis"]),
     "unstack": lambda p, x: list(np.moveaxis(x, p["axis"], 0)),
     "split": _split,
@@ -461,19 +485,32 @@ _STRUCTURAL: dict[str, Callable] = {
     "optimization_barrier": lambda p, *xs: list(xs),
 }
 
-_MOVEMENT = {"gather", "dynamic_slice", "dynamic_update_slice", "pad", "scatter", "select_and_gather_add"}
+_MOVEMENT = {
+    "gather": (1, 2),
+    "dynamic_slice": (1, None),
+    "dynamic_update_slice": (2, None),
+    "pad": (2, 2),
+    "scatter": (1, 2),
+}
+"""Data-moving primitives, and which of their operands are indices."""
 
 
 def _move(eqn: Any, args: list[np.ndarray]) -> list[np.ndarray]:
-    """Run a data-moving primitive of JAX on positions instead of values; integer operands are its indices."""
+    """Run a data-moving primitive of JAX on positions instead of values."""
     pool: list[Any] = []
     operands = []
-    for var, array in zip(eqn.invars, args, strict=True):
+    first, last = _MOVEMENT[eqn.primitive.name]
+    for n, (var, array) in enumerate(zip(eqn.invars, args, strict=True)):
         shape, dtype = var.aval.shape, var.aval.dtype
-        if jnp.issubdtype(dtype, jnp.integer) and all(getattr(i, "is_Integer", False) for i in array.ravel()):
+        if n in range(len(args))[first:last]:
+            if not all(getattr(i, "is_Integer", False) for i in array.ravel()):
+                raise CannotTrace(f"primitive '{eqn.primitive.name}' takes its position from a symbol{_where(eqn)}")
             operands.append(jnp.asarray(np.array([int(i) for i in array.ravel()]).reshape(shape), dtype))
         else:
             operands.append(jnp.arange(len(pool), len(pool) + array.size, dtype=jnp.int32).reshape(shape))
             pool.extend(array.ravel())
-    out = np.asarray(eqn.primitive.bind(*operands, **eqn.params))
+    with np.errstate(invalid="ignore"):  # what lies outside is filled with a NaN, here an integer
+        out = np.asarray(eqn.primitive.bind(*operands, **eqn.params))
+    if not all(0 <= position < len(pool) for position in out.ravel()):
+        raise CannotTrace(f"primitive '{eqn.primitive.name}' reads outside its array{_where(eqn)}")
     return [_each(lambda position: pool[int(position)], objects(out))]

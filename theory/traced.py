@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 
-from theory.errors import BadFactory, CannotTrace, NoLinearEdge
+from theory.errors import BadFactory, CannotTrace, NoLinearEdge, Refusal
 from theory.symbols import Hyperparameters, hyperparameters, name_of
 from theory.trace import evaluate, objects, program
 
@@ -69,35 +70,29 @@ def trace_with(factory: Callable, parameters: Hyperparameters, notes: list[str],
     scalar = jax.ShapeDtypeStruct((), real)
 
     def build(values: tuple) -> Any:
-        try:
+        with _blamed(f"the factory, called with {', '.join(names) or 'no numbers'},"):
             made = factory(**parameters.fixed, **dict(zip(names, values, strict=True)))
-        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-            raise
-        except Exception as error:
-            raise BadFactory(
-                f"the factory raised {type(error).__name__} when called with {', '.join(names) or 'no numbers'}: "
-                f"{' '.join(str(error).split())[:160]}"
-            ) from error
         if not (callable(getattr(made, "init", None)) and callable(getattr(made, "update", None))):
             raise BadFactory(f"the factory returned {type(made).__name__}, an optax.GradientTransformation was needed")
         return made
 
-    start, state_tree = program(lambda *v: build(v).init(jnp.zeros(shape, real)), *[scalar] * len(names))
+    def begin(*values: Any) -> Any:
+        made = build(values)
+        with _blamed("its init, for a scalar weight and not a matrix," if shape == () else "its init"):
+            return made.init(jnp.zeros(shape, real))
+
+    start, state_tree = program(begin, *[scalar] * len(names))
     init = evaluate(start, [objects(s) for s in parameters.symbols.values()])
     avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in start.jaxpr.outvars]
 
     def step(*flat: Any) -> Any:
         made = build(flat[: len(names)])
         weight, gradient, *leaves = flat[len(names) :]
-        try:
-            update, state = made.update(gradient, jax.tree.unflatten(state_tree, leaves), weight)
-        except TypeError as error:
-            if "argument" in str(error):
-                raise BadFactory(
-                    f"its update needs extra arguments: {' '.join(str(error).split())[:160]}",
-                    "rules that ask for the loss value or a gradient function have no update map on a quadratic alone",
-                ) from error
-            raise
+        with _blamed("its update, for a scalar weight and not a matrix," if shape == () else "its update"):
+            answer = made.update(gradient, jax.tree.unflatten(state_tree, leaves), weight)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise BadFactory(f"its update returned {type(answer).__name__}, a pair (updates, state) was needed")
+        update, state = answer
         return [update, *jax.tree.leaves(state)]
 
     weights = jax.ShapeDtypeStruct(shape, real)
@@ -106,3 +101,20 @@ def trace_with(factory: Callable, parameters: Hyperparameters, notes: list[str],
         raise NoLinearEdge("the update returns a state of another structure than it was given")
     paths = jax.tree_util.tree_flatten_with_path(jax.tree.unflatten(state_tree, range(len(avals))))[0]
     return Traced(closed, init, [name_of(path) for path, _ in paths], parameters, notes)
+
+
+@contextmanager
+def _blamed(what: str) -> Generator[None]:
+    """Errors of the user's code, in one line."""
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, Refusal):
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())[:160]
+        if isinstance(error, TypeError) and "argument" in told and what.startswith("its update"):
+            raise BadFactory(
+                f"its update needs extra arguments: {told}",
+                "rules that ask for the loss value or a gradient function have no update map on a quadratic alone",
+            ) from error
+        raise BadFactory(f"{what} raised {type(error).__name__}: {told}") from error

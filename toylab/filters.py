@@ -100,13 +100,13 @@ def limit_state(
     (such as an injected hyperparameter) stays; a converging sequence is extrapolated; a growing one becomes huge.
     """
     state = transform.init(params)
-    roles = classify(transform, state, params) if roles is None else roles
+    parts = classify(transform, state, params) if roles is None else roles
     leaves, tree = jax.tree.flatten(state)
     zeros = jax.tree.map(jnp.zeros_like, params)
 
     def autonomous(current: list) -> list:
         after = jax.tree.leaves(transform.update(zeros, jax.tree.unflatten(tree, current), params)[1])
-        return [after[i] if i in roles.autonomous else leaf for i, leaf in enumerate(current)]
+        return [after[i] if i in parts.autonomous else leaf for i, leaf in enumerate(current)]
 
     if count is not None:
         return jax.tree.unflatten(tree, jax.lax.fori_loop(0, count, lambda _, now: autonomous(now), leaves))
@@ -115,7 +115,7 @@ def limit_state(
         history.append(autonomous(history[-1]))
     far = min(FAR, float(jnp.finfo(jnp.result_type(float)).max) ** 0.97)
     counters = list(history[-1])
-    for i in roles.autonomous:
+    for i in parts.autonomous:
         first, second, third = (h[i] for h in history)
         dtype = jnp.result_type(first)
         if jnp.issubdtype(dtype, jnp.integer):  # a counter; an integer that stays put is a constant
@@ -171,7 +171,7 @@ def _coupled(low: jax.Array, high: jax.Array, adaptive: bool) -> jax.Array:
     Without fast state, coupled and decoupled decay only differ in whether P divides the decay.
     """
 
-    def ratio(jacobian: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def ratio(jacobian: jax.Array) -> tuple[jax.Array | float, jax.Array]:
         if jacobian.shape[0] == 1:
             column, drive = jacobian[:, 0] - 1, jacobian[:, -1]
         else:
@@ -279,6 +279,8 @@ def _reduce(poly0: np.ndarray, poly1: np.ndarray) -> tuple[np.ndarray, np.ndarra
     # dividing by the roots of poly1, which are the simple ones, keeps what is left of poly0 accurate
     new0 = np.atleast_1d(np.polydiv(poly0, np.real(np.poly(shared)))[0]) if shared else poly0
     new1 = lead * np.atleast_1d(np.real(np.poly(roots1)))
+    if any(abs(r) > 1 + 1e-6 for r in shared):
+        raise NoLinearEdge("the held step is unstable by itself: a mode that the gradient does not move grows")
     structural = tuple(complex(r) for r in shared if abs(abs(r) - 1) < 1e-6)
     return new0, np.concatenate([np.zeros(len(new0) - len(new1)), new1]), structural
 
@@ -357,8 +359,19 @@ def _radius(polynomial: np.ndarray) -> float:
 
 
 def roles(transform: optax.GradientTransformation, params: PyTree) -> Roles:
-    """What each state leaf of ``transform`` is for these ``params`` (concrete values; see `toylab.held.classify`)."""
-    return classify(transform, transform.init(params), params)
+    """What each state leaf of ``transform`` is for these ``params`` (concrete values; see `toylab.held.classify`).
+
+    Raises `NoLinearEdge` if the transform cannot be run on such weights with a gradient alone.
+    """
+    try:
+        return classify(transform, transform.init(params), params)
+    except (TypeError, IndexError, KeyError, AttributeError) as error:
+        told = " ".join(str(error).split())[:160]
+        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
+        raise NoLinearEdge(
+            f"the transform cannot be run on weights of shape {shapes} with a gradient alone: {told}",
+            "rules that need the loss value, a gradient function or a matrix have no elementwise edge",
+        ) from error
 
 
 def held_filter(transform: optax.GradientTransformation, count: int | None = None) -> Filter:
@@ -372,6 +385,7 @@ def held_filter(transform: optax.GradientTransformation, count: int | None = Non
     state = limit_state(transform, params, parts, count)
     space = jax.jit(lambda s: state_space(transform, parts, s))(state)
     _require_linear(transform, parts, state, space)
+    _require_separable(transform, parts, state)
     _require_elementwise(transform, space)
     return analyse(space)
 
@@ -404,6 +418,29 @@ def _require_linear(transform: optax.GradientTransformation, roles: Roles, state
         )
     if not np.any(matrix[:, -1]):
         raise NoLinearEdge("the held step does not respond to a small gradient in proportion (a sign or a dead zone)")
+
+
+def _require_separable(transform: optax.GradientTransformation, parts: Roles, state: PyTree) -> None:
+    """P must divide the whole loop: without gradient the step does not feel the slow state, and Q keeps its shape."""
+    if not parts.slow:
+        return
+    step, size = _one_step(transform, parts, state)
+    seen = []
+    for scale in (1.0, 16.0):
+        jacobian = np.asarray(
+            jax.jacfwd(lambda x, scale=scale: step(x, scale))(jnp.zeros(size, jnp.result_type(float)))
+        )
+        matrix, inject = jacobian[:, :-1].astype(float), jacobian[:, -1].astype(float)
+        drive = np.zeros_like(matrix)
+        coupled = float(_coupled(jnp.asarray(jacobian), jnp.asarray(jacobian), True))
+        matrix[:, 0] -= coupled * inject
+        drive[:, 0] = inject
+        free = np.poly(matrix)
+        loop = np.poly(matrix + drive) - free
+        seen.append(np.concatenate([free, loop / np.abs(loop).max()]))
+    tolerance = 1e4 * float(jnp.finfo(jnp.result_type(float)).eps)  # a few products of rounded coefficients
+    if not np.allclose(*seen, rtol=0, atol=tolerance):
+        raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
 
 
 def _require_elementwise(transform: optax.GradientTransformation, space: StateSpace) -> None:

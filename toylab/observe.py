@@ -194,7 +194,8 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     Consecutive values are averaged in disjoint pairs, so that an oscillation of period two cancels. The edge
     is reached where they first cross 0.95 from below (at the start, if they are never below it): a fresh second moment
     puts an adaptive rule above the edge for its first steps, which is no plateau. The window is the last half of the
-    steps from there to the end. A spread over time, not over seeds: correlated pairs make it no standard error of the mean.
+    steps from there to the end. A spread over time, not over seeds: correlated pairs make it no standard error of the
+    mean.
 
     Raises ValueError if the shapes differ or no two consecutive steps were recorded.
     """

@@ -18,7 +18,7 @@ Factory = Callable[..., optax.GradientTransformation]
 
 def _with(name: str, factory: Factory, **settings: Any) -> Factory:
     """``factory`` with other defaults, under another name."""
-    made = partial(factory, **settings)
+    made: Any = partial(factory, **settings)  # which takes attributes, as a function does
     update_wrapper(made, factory)
     made.__name__ = made.__qualname__ = name
     del made.__wrapped__  # its signature is the partial's: the settings are the new defaults
@@ -34,9 +34,9 @@ def quasi_hyperbolic(learning_rate: float, momentum: float = 0.9, mix: float = 0
     """w+ = w - eta ((1 - mix) g + mix m+), m+ = b m + (1 - b) g (Ma & Yarats, ICLR 2019, eq. 3-4)."""
     average = optax.ema(momentum, debias=False)
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        smooth, state = average.update(grads, state, params)
-        mixed = optax.tree.add(optax.tree.scale(1 - mix, grads), optax.tree.scale(mix, smooth))
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        smooth, state = average.update(updates, state, params)
+        mixed = optax.tree.add(optax.tree.scale(1 - mix, updates), optax.tree.scale(mix, smooth))
         return optax.tree.scale(-learning_rate, mixed), state
 
     return optax.GradientTransformation(average.init, update)
@@ -55,9 +55,9 @@ def delayed_gradient(learning_rate: float, delay: int = 1) -> optax.GradientTran
     def init(params: Any) -> list[Any]:
         return [optax.tree.zeros_like(params) for _ in range(delay)]
 
-    def update(grads: Any, state: list[Any], params: Any = None) -> tuple[Any, list[Any]]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, list[Any]]:
         del params
-        queue = [*state, grads]
+        queue = [*state, updates]
         return optax.tree.scale(-learning_rate, queue[0]), queue[1:]
 
     return optax.GradientTransformation(init, update)

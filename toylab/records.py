@@ -44,7 +44,7 @@ class _Observed:
             "ask for it with observe=toylab.observers(...)"
         )
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self: "Trajectory | Sweep", path: str | os.PathLike) -> Path:
         """Write everything but the optimizer's state to `path`, atomically. `toylab.load(path)` gives it
         back."""
         return save(self, path)
@@ -92,7 +92,7 @@ def save(run: Trajectory | Sweep, path: str | os.PathLike) -> Path:
     leaves: list[np.ndarray] = []
     skeleton = _skeleton(run.params, leaves)
     header = {"format": FORMAT, "kind": type(run).__name__, "config": run.config, "params": skeleton}
-    arrays = {"steps": run.steps, "status": np.asarray(run.status), "taken": np.asarray(run.taken)}
+    arrays: dict[str, Any] = {"steps": run.steps, "status": np.asarray(run.status), "taken": np.asarray(run.taken)}
     arrays |= {f"record:{name}": values for name, values in run.records.items()}
     arrays |= {f"params:{index}": leaf for index, leaf in enumerate(leaves)}
     if isinstance(run, Sweep):

@@ -86,6 +86,8 @@ def advance(
     reached hold fill values.
     """
 
+    begun, end = jnp.asarray(start, jnp.int32), jnp.asarray(steps, jnp.int32)
+
     def looked(carry: Carry, number: Array, count: Array) -> tuple[Carry, dict[str, Array]]:
         loss, grads = jax.value_and_grad(problem.value)(carry.params)
         _, hessian = jax.linearize(problem.gradient, carry.params)
@@ -95,15 +97,15 @@ def advance(
         memory, records = observe.observe(carry.memory, moment)
         running = carry.status == Status.completed
         records = {name: jnp.where(running, value, _fill(value.dtype)) for name, value in records.items()}
-        return _stepped(rule, carry._replace(memory=memory), loss, grads, number, steps, bound), records
+        return _stepped(rule, carry._replace(memory=memory), loss, grads, number, end, bound), records
 
     def unseen(number: Array, carry: Carry) -> Carry:
         loss, grads = jax.value_and_grad(problem.value)(carry.params)
-        return _stepped(rule, carry, loss, grads, number, steps, bound)
+        return _stepped(rule, carry, loss, grads, number, end, bound)
 
     def block(index: Array, both: tuple[Carry, dict[str, Array]]) -> tuple[Carry, dict[str, Array]]:
         carry, buffers = both
-        first = start + index * plan.stride
+        first = begun + index * plan.stride
         count = (first // plan.stride) * plan.pair
 
         def observed(offset: Array, both: tuple[Carry, dict[str, Array]]) -> tuple[Carry, dict[str, Array]]:
@@ -112,18 +114,17 @@ def advance(
             return carry, {name: buffer.at[index, offset].set(records[name]) for name, buffer in buffers.items()}
 
         carry, buffers = lax.fori_loop(0, plan.pair, observed, (carry, buffers))
-        last = jnp.minimum(first + plan.stride, steps)
+        last = jnp.minimum(first + plan.stride, end)
         if plan.stride > plan.pair:
             carry = lax.fori_loop(first + plan.pair, last, unseen, carry)
         return carry, buffers
 
-    start, steps = jnp.asarray(start, jnp.int32), jnp.asarray(steps, jnp.int32)
-    shapes = jax.eval_shape(lambda carry: looked(carry, start, start)[1], carry)
+    shapes = jax.eval_shape(lambda carry: looked(carry, begun, begun)[1], carry)
     buffers = {
         name: jnp.full((plan.blocks, plan.pair, *shape.shape), _fill(shape.dtype), shape.dtype)
         for name, shape in shapes.items()
     }
-    blocks = jnp.minimum(plan.blocks, (steps - start + plan.stride - 1) // plan.stride)
+    blocks = jnp.minimum(plan.blocks, (end - begun + plan.stride - 1) // plan.stride)
     return lax.fori_loop(0, blocks, block, (carry, buffers))
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ Source = Problem | Callable[[Any], Problem]
 def sweep(
     problem: Source,
     factory: Factory,
-    grid: Mapping[str, ArrayLike],
+    grid: Mapping[str, ArrayLike | Sequence[float]],
     steps: int,
     seeds: int | ArrayLike = 1,
     observe: Observers = observers(),
@@ -81,12 +81,12 @@ def sweep(
     carry, records = drive(run_chunk, carry, plan, steps, 2, progress)
     shape = tuple(len(values) for values in axes.values())
 
-    def on_grid(values: ArrayLike) -> Any:
+    def on_grid(values: Array | np.ndarray) -> Any:
         return values.reshape(*shape, *values.shape[1:])
 
     config = {
         "problem": example.name,
-        "factory": f"{factory.__module__}:{factory.__qualname__}",
+        "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
         "fixed": {name: repr(value) for name, value in fixed.items()},
         "steps": steps,
         "every": every,
@@ -105,6 +105,10 @@ def sweep(
         config,
         axes,
     )
+
+
+def _named(factory: Factory, attribute: str) -> str:
+    return getattr(factory, attribute, getattr(type(factory), attribute))
 
 
 def _same(seed: PyTree, problem: Problem) -> Problem:
@@ -176,7 +180,9 @@ def _product(axes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: mesh.ravel() for name, mesh in zip(axes, meshes, strict=True)}
 
 
-def _checked_grid(grid: Mapping[str, ArrayLike], factory: Factory, fixed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _checked_grid(
+    grid: Mapping[str, ArrayLike | Sequence[float]], factory: Factory, fixed: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     if not callable(factory):
         raise ValueError(
             f"sweep: got {type(factory).__name__} as factory, needs a function such as optax.adam, not built"
@@ -189,7 +195,8 @@ def _checked_grid(grid: Mapping[str, ArrayLike], factory: Factory, fixed: Mappin
     for name, values in grid.items():
         if name not in parameters and not anything:
             near = difflib.get_close_matches(name, parameters, 1) or list(parameters)
-            raise ValueError(f"sweep: {factory.__name__} has no hyperparameter {name!r}: try {', '.join(near)}")
+            called = _named(factory, "__name__")
+            raise ValueError(f"sweep: {called} has no hyperparameter {name!r}: try {', '.join(near)}")
         if name in fixed:
             raise ValueError(f"sweep: {name!r} is in the grid and in fixed: leave it in one of them")
         array = np.atleast_1d(np.asarray(values, dtype=float))
@@ -242,7 +249,7 @@ def _built(factory: Factory, first: dict[str, Any], fixed: Mapping[str, Any]) ->
         return factory(**first, **fixed)
     except TypeError as error:
         raise ValueError(
-            f"sweep: {factory.__name__} cannot be called with {', '.join([*first, *fixed])}: {error}"
+            f"sweep: {_named(factory, '__name__')} cannot be called with {', '.join([*first, *fixed])}: {error}"
         ) from error
 
 

@@ -118,12 +118,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("comparison", "predicted", "measured"), CASES, ids=lambda case: getattr(case, "kind", "")
-)
-def test_moved_by_more_than_the_resolution_every_member_refutes_and_by_less_not(
-    comparison, predicted, measured
-):
+@pytest.mark.parametrize(("comparison", "predicted", "measured"), CASES, ids=lambda case: getattr(case, "kind", ""))
+def test_moved_by_more_than_the_resolution_every_member_refutes_and_by_less_not(comparison, predicted, measured):
     p, m, _ = comparison.rows(np.asarray(predicted, float), np.asarray(measured, float))
     assert comparison.agrees(p, m).all()
     resolution = member_resolutions(comparison, p, m).max()
@@ -133,9 +129,7 @@ def test_moved_by_more_than_the_resolution_every_member_refutes_and_by_less_not(
     assert not all(refuted_when_moved(comparison, p, m, 0.9 * resolution, way).all() for way in ways)
 
 
-@pytest.mark.parametrize(
-    ("comparison", "predicted", "measured"), CASES, ids=lambda case: getattr(case, "kind", "")
-)
+@pytest.mark.parametrize(("comparison", "predicted", "measured"), CASES, ids=lambda case: getattr(case, "kind", ""))
 def test_what_is_not_a_number_never_agrees(comparison, predicted, measured):
     p, m, _ = comparison.rows(np.asarray(predicted, float), np.full_like(np.asarray(measured, float), np.nan))
     assert not comparison.agrees(p, m).any()
@@ -152,9 +146,7 @@ def test_a_comparison_that_is_blind_in_one_sign_has_no_resolution():
 
 
 def test_a_comparison_that_agrees_again_far_away_resolves_only_beyond():
-    periodic = dataclasses.replace(
-        equality(1e-6, "planted"), agrees=lambda p, m: np.abs(p - m)[:, 0] % 8 < 1e-6
-    )
+    periodic = dataclasses.replace(equality(1e-6, "planted"), agrees=lambda p, m: np.abs(p - m)[:, 0] % 8 < 1e-6)
     assert resolutions(periodic, 1.0, 1.0) > 500
 
 

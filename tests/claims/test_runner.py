@@ -55,9 +55,7 @@ ONE_OF_EACH = [
     claim(sign(0.0, "none", ceiling=STATED, scale=1.0), predicted=-1, measured=-0.2, id="fake/sign"),
     claim(window(0.0, "none", ceiling=STATED), predicted=[0.9, 1.1], measured=[0.95, 1.05], id="fake/window"),
     claim(bracket(0.0, "none", ceiling=STATED), measured=[1.9, 2.1], id="fake/bracket"),
-    claim(
-        statistical(1e-3, "planted", ceiling=STATED), measured=[1.99, 2.0, 2.02, 1.98], id="fake/statistical"
-    ),
+    claim(statistical(1e-3, "planted", ceiling=STATED), measured=[1.99, 2.0, 2.02, 1.98], id="fake/statistical"),
 ]
 
 
@@ -89,9 +87,7 @@ def test_a_resolution_above_the_ceiling_is_inconclusive_and_says_so():
 def test_one_member_in_a_thousand_refutes_and_is_named():
     measured = np.full((10, 100), 2.0)
     measured[7, 31] = 2.1
-    result = run(
-        claim(predicted={"adam": measured * 0 + 2, "sgd": 1.0}, measured={"sgd": 1.0, "adam": measured})
-    )
+    result = run(claim(predicted={"adam": measured * 0 + 2, "sgd": 1.0}, measured={"sgd": 1.0, "adam": measured}))
     assert result.verdict == "refuted"
     assert result.judgement.members == 1001
     assert "adam[7,31] predicted 2, measured 2.1" in result.finding
@@ -199,9 +195,7 @@ def test_what_is_drawn_depends_on_seed_and_id_alone():
 
 
 def test_the_tier_that_runs_reaches_the_draw():
-    one = claim(
-        measurement(), measured=lambda sample: sample, draw=lambda random, tier: {"quick": 1, "long": 9}[tier]
-    )
+    one = claim(measurement(), measured=lambda sample: sample, draw=lambda random, tier: {"quick": 1, "long": 9}[tier])
     assert [run(one, tier=tier).to_json()["measured"] for tier in ("quick", "long")] == [1, 9]
 
 

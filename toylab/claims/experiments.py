@@ -156,7 +156,7 @@ def naive_bracket(
     fine = low[:, None] * (high / low)[:, None] ** np.linspace(0, 1, n)[None, :]
     diverges = _diverges(rule, hyperparameters, slow, fine, hessian, steps)
     first = np.argmax(diverges, axis=1)
-    found = diverges.any(axis=1)
+    found = np.any(diverges, axis=1)
     bracket = np.stack([fine[member, np.maximum(first - 1, 0)], fine[member, first]], axis=1)
     return np.where(found[:, None], bracket, np.nan)
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from toylab.problems.base import Problem
@@ -27,7 +28,7 @@ def quadratic(eigenvalues: ArrayLike, start: ArrayLike | None = None, key: Array
             f"quadratic: got eigenvalues of shape {spectrum.shape}, needs a list of at least one number: "
             "try eigenvalues=[1.0, 0.1]"
         )
-    if not isinstance(spectrum, jax.core.Tracer) and not bool(jnp.isfinite(spectrum).all()):
+    if not isinstance(spectrum, Tracer) and not bool(jnp.isfinite(spectrum).all()):
         bad = int(jnp.argmin(jnp.isfinite(spectrum)))
         raise ValueError(
             f"quadratic: got eigenvalue {float(spectrum[bad])} at position {bad}, needs finite numbers: "

@@ -1,0 +1,317 @@
+"""Every built-in rule: known thresholds, symbols against numbers, JSON, time and memory, JAX functions, held t."""
+
+import json
+import resource
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import sympy as sp
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
+
+import theory
+from toylab import filters
+from toylab.optimizers import NAMED
+
+eta, beta1, beta2, beta3, omega, alpha = sp.symbols("eta beta1 beta2 beta3 omega alpha", positive=True)
+beta_, mix = sp.symbols("beta_ mix", positive=True)
+_GD = 2 / eta
+_TRACE = 2 * (1 + beta1) / eta
+_NESTEROV = 2 * (1 + beta1) / (eta * (1 + 2 * beta1))
+_EMA = 2 * (1 + beta1) / ((1 - beta1) * eta)
+_NADAM = 2 * (1 + beta1) / ((1 - beta1) * (1 + 2 * beta1) * eta)
+_DECAYED = (2 - eta * omega) / 2
+
+# Worked out by hand: THEORY.md section 1; decoupled decay multiplies by (2 - eta omega)/2; quasi-hyperbolic and
+# optimistic gradient from k* = 2/Q(-1), Q(z) = 1 - mix + mix (1 - b) z/(z - b) and alpha + beta - beta/z.
+KNOWN = {
+    "gd": _GD, "rmsprop": _GD, "rmsprop_centered": _GD, "adagrad": _GD,
+    "heavy_ball": _TRACE, "rmsprop_momentum": _TRACE, "nesterov": _NESTEROV, "rmsprop_nesterov": _NESTEROV,
+    "ema_momentum": _EMA, "adam": _EMA, "amsgrad": _EMA, "adabelief": _EMA, "adamax": _EMA, "yogi": _EMA, "radam": _EMA,
+    "adamw": _EMA * _DECAYED, "nadam": _NADAM, "nadamw": _NADAM * _DECAYED,
+    "optimistic_gd": 2 / (eta * (alpha + 2 * beta_)),
+    "quasi_hyperbolic": 2 / (eta * (1 - mix + mix * (1 - beta1) / (1 + beta1))),
+    "delayed_gradient": 1 / eta,
+    "schedule_free_sgd": 2 / (eta * (1 - beta1)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def edges():
+    made = {}
+
+    def get(name):
+        if name not in made:
+            start = time.perf_counter()
+            made[name] = theory.edge(NAMED[name]), time.perf_counter() - start
+        return made[name]
+
+    return get
+
+
+def plain(expression):
+    """Symbols by name: the lab's carry assumptions."""
+    return expression.xreplace({s: sp.Symbol(s.name, positive=True) for s in expression.free_symbols})
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_threshold_is_the_known_formula(edges, name):
+    edge, _ = edges(name)
+    assert sp.simplify(plain(edge.threshold) - KNOWN[name]) == 0
+    assert edge.crossing == ("neimark_sacker" if name == "delayed_gradient" else "flip")
+
+
+def test_nadam_is_the_formula_of_the_issue(edges):
+    text = json.loads(json.dumps(edges("nadam")[0].to_json()))["threshold"]
+    assert sp.simplify(sp.sympify(text) - sp.sympify("2*(beta1+1)/(eta*(1-beta1)*(2*beta1+1))")) == 0
+
+
+def test_two_averages_cross_as_a_pair_where_memory_is_long(edges):
+    """z - 1 + k Q with two poles: (1 - b1 b2)/(b1 b2 eta) as a pair, 2(1+b1)(1+b2)/((1-b1)(1-b2) eta) as a flip."""
+    edge, _ = edges("ema_cascade")
+    assert edge.crossing == "depends"
+    assert edge.at(learning_rate=0.1, b1=0.9, b2=0.8).threshold == pytest.approx((1 - 0.72) / 0.72 * 10, rel=1e-12)
+    assert edge.at(learning_rate=0.1, b1=0.9, b2=0.8).crossing == "neimark_sacker"
+    flip = 2 * 1.1 * 1.2 / (0.9 * 0.8) * 10
+    assert edge.at(learning_rate=0.1, b1=0.1, b2=0.2).threshold == pytest.approx(flip, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_derivation_is_quick_and_small(edges, name):
+    _, seconds = edges(name)
+    # 5 s in the issue; a busy machine shares its two cores with other tests
+    assert seconds < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**20 * 2  # KiB: the whole process with JAX, 2 GiB
+
+
+EXPRESSIONS = (
+    "threshold", "preconditioner", "matrix", "multiplier", "characteristic_polynomial", "gain_dc", "gain_nyquist",
+    "growth",
+)  # fmt: skip
+KEYS = {
+    "rule", "symbols", "threshold", "preconditioner", "matrix", "crossing", "multiplier", "windows",
+    "characteristic_polynomial", "gain_dc", "gain_nyquist", "conditions", "assumptions", "source",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_expression_in_json_round_trips_through_plain_sympify(edges, name):
+    edge, _ = edges(name)
+    record = json.loads(json.dumps(edge.to_json()))
+    assert record.keys() >= KEYS
+    slow = {s.name for s in edge.preconditioner.free_symbols}
+    listed = set(record["symbols"].values())
+    texts = [(key, record[key], getattr(edge, key)) for key in EXPRESSIONS if record[key] is not None]
+    texts += [("condition", t, e) for t, e in zip(record["conditions"], edge.conditions, strict=True)]
+    texts += [
+        ("window", t, e)
+        for p, q in zip(record["windows"], edge.windows, strict=True)
+        for t, e in zip(p, q, strict=True)
+    ]
+    for key, text, expression in texts:
+        back = sp.sympify(text)
+        names = {s.name for s in back.free_symbols}
+        assert names <= listed | {"z", "k", "H", "I"} | (slow if key == "preconditioner" else set()), (key, text)
+        assert sp.sstr(back) == text or sp.simplify(plain(back) - plain(expression)) == 0, (key, text)
+
+
+def draws(edge):
+    """Random hyperparameters from the declared domain, in a few digits.
+
+    Averages keep some memory: at b2 = 0 a centred second moment is nu - mu^2 = 0, at b1 = 0 AdaBelief's g - m is 0 and
+    schedule-free divides by b1, which the numbers meet and the symbols pass over in the limit.
+    """
+
+    def parameter(name, low, high):
+        if name in ("b1", "b2", "b3", "decay", "rho", "momentum"):
+            low = 0.01
+        return st.floats(low, high).map(lambda v: float(f"{v:.4g}"))
+
+    return st.fixed_dictionaries({n: parameter(n, *box) for n, box in edge.domain.items()})
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_symbols_and_numbers_agree(edges, name):
+    edge, _ = edges(name)
+
+    # each example compiles a step for a second: one in CI, `make test-all` draws thirty
+    @settings(
+        max_examples=settings.default.max_examples // 10 if settings.default.max_examples > 30 else 1,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking would compile hundreds of steps
+        report_multiple_bugs=False,
+    )
+    @given(draws(edge))
+    def check(hyper):
+        try:
+            mine = edge.at(**hyper)
+        except theory.NoLinearEdge as refusal:  # radam: where its variance is not yet rectified another branch acts
+            assume("another branch" not in refusal.reason)
+            raise
+        other = filters.held_filter(NAMED[name](**hyper))
+        assert mine.crossing == other.crossing
+        # the filter's poles b come out of np.roots: relative error 1e-16/(1 - b)^m at an m-fold pole near 1
+        memories = [v for n, v in hyper.items() if n in ("b1", "b2", "b3", "momentum") and v > 0]
+        poles = sum(m > 0.5 for m in memories)
+        tolerance = 1e-12 if poles <= 1 else 1e-12 / np.prod([1 - m for m in memories])
+        # an m-fold critical root is known to the m-th root of rounding: where a flip meets a pair, the square root
+        if abs(mine.growth * mine.k) < 1e-4:
+            tolerance = 1e-6
+        assert other.threshold == pytest.approx(mine.threshold, rel=tolerance)
+        assert other.gain_dc == pytest.approx(mine.gain_dc * hyper["learning_rate"], rel=max(tolerance, 1e-10))
+        assert other.gain_nyquist == pytest.approx(
+            mine.gain_nyquist * hyper["learning_rate"], rel=max(tolerance, 1e-10)
+        )
+        assert len(other.windows) == len(mine.windows)
+
+    check()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# JAX functions
+
+
+@pytest.mark.parametrize("name", list(NAMED))
+def test_the_formula_as_a_jax_function_is_the_edge(edges, name):
+    edge, _ = edges(name)
+    if edge.threshold is None:
+        pytest.skip("only known implicitly")
+    threshold = edge.numeric()
+    reference = {n: float(v) for n, v in edge.reference.items()}
+    # one formula, some dozen float64 operations; b = 0.9999 cancels four digits in 1 - b, adan and ademamix twice
+    assert float(jax.jit(threshold)(**reference)) == pytest.approx(edge.at(**reference).threshold, rel=1e-10)
+
+
+def test_the_formula_maps_and_differentiates(edges):
+    edge, _ = edges("ema_cascade")
+    threshold = edge.numeric()
+    grid = jnp.linspace(0.05, 0.95, 7)
+    mapped = jax.vmap(lambda b: threshold(learning_rate=0.1, b1=b, b2=0.3))(grid)
+    expected = [edge.at(learning_rate=0.1, b1=round(float(b), 9), b2=0.3).threshold for b in grid]
+    np.testing.assert_allclose(mapped, expected, rtol=1e-8)  # b rounded to nine digits
+    slope = jax.grad(lambda b: threshold(learning_rate=0.1, b1=b, b2=0.3))(0.9)
+    step = 1e-6  # central difference: error step^2 and 1e-16/step
+    ends = [edge.at(learning_rate=0.1, b1=0.9 + s * step, b2=0.3).threshold for s in (-1, 1)]
+    assert slope == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-6)
+    with pytest.raises(TypeError, match="needs"):
+        threshold(learning_rate=0.1)
+
+
+def test_growth_is_the_speed_of_the_critical_root(edges):
+    for name, numbers in {"adam": {"b1": 0.7}, "ema_cascade": {"b1": 0.9, "b2": 0.8}, "heavy_ball": {}}.items():
+        at = edges(name)[0].at(learning_rate=0.1, **numbers)
+        step = (
+            1e-7 * at.k
+        )  # central difference of |z|max: error step^2 and 1e-16/step; heavy ball has a root at -0.9 near by
+        radii = [np.abs(np.roots(at.polynomial(at.k + s * step))).max() for s in (-1, 1)]
+        assert at.growth == pytest.approx((radii[1] - radii[0]) / (2 * step), rel=1e-5)
+
+
+def test_latex_and_statement_exist(edges):
+    for name in ("adam", "ema_cascade", "delayed_gradient"):
+        edge, _ = edges(name)
+        assert r"\eta" in edge.latex() and edge.statement and edge.source and edge.assumptions
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Quasi-static steps, wrappers, assumptions
+
+
+@pytest.mark.parametrize(
+    ("factory", "t"),
+    [
+        (optax.adam, 1),
+        (optax.adam, 5),
+        (optax.adam, 50),
+        (optax.adamw, 2),
+        (optax.adan, 1),
+        pytest.param(optax.adan, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_a_held_step_count_is_the_t_th_update(factory, t):
+    """theory's t counts the update itself (the first is t = 1), the filter's count the updates before it."""
+    edge = theory.edge(factory, t=t, learning_rate=0.1)
+    reference = {n: float(v) for n, v in edge.reference.items() if n != "t"}
+    assert any("quasi-static" in a for a in edge.assumptions)
+    other = filters.held_filter(factory(**reference), count=t - 1)
+    # 1 - b2^t for b2 = 0.999 loses three digits
+    assert other.threshold == pytest.approx(edge.at(**reference).threshold, rel=1e-9)
+
+
+def test_adam_held_at_t_is_its_limit_times_the_bias_corrections():
+    """m/(1 - b1^t) and sqrt(nu/(1 - b2^t)): the step is larger by sqrt(1 - b2^t)/(1 - b1^t) once P = sqrt(nu)."""
+    t, b1, b2 = 5, 0.9, 0.99
+    at = theory.edge(optax.adam, t=t).at(learning_rate=0.1, b1=b1, b2=b2)
+    expected = 20 * (1 + b1) / (1 - b1) * (1 - b1**t) / np.sqrt(1 - b2**t)
+    assert at.threshold == pytest.approx(expected, rel=1e-12)
+
+
+def wrapped_inject(learning_rate, b1=0.9):
+    return optax.inject_hyperparams(optax.adam)(learning_rate=learning_rate, b1=b1)
+
+
+def wrapped_schedule(learning_rate, b1=0.9):
+    return optax.adam(optax.cosine_decay_schedule(3.0, 100, alpha=learning_rate / 3.0), b1=b1)
+
+
+def wrapped_warmup(learning_rate, b1=0.9):
+    return optax.adam(optax.linear_schedule(0.0, learning_rate, 10), b1=b1)
+
+
+def wrapped_mask(learning_rate, b1=0.9):
+    everything = lambda tree: jax.tree.map(lambda _: True, tree)  # noqa: E731
+    return optax.chain(optax.masked(optax.adam(learning_rate, b1=b1), everything))
+
+
+def wrapped_clip(learning_rate, b1=0.9):
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate, b1=b1))
+
+
+def wrapped_partition(learning_rate, b1=0.9):
+    return optax.partition({"a": optax.adam(learning_rate, b1=b1)}, lambda tree: jax.tree.map(lambda _: "a", tree))
+
+
+def wrapped_finite(learning_rate, b1=0.9):
+    return optax.apply_if_finite(optax.adam(learning_rate, b1=b1), 5)
+
+
+WRAPPED = {
+    "inject": (wrapped_inject, None), "schedule": (wrapped_schedule, "step count"),
+    "warmup": (wrapped_warmup, "step count"),
+    "mask": (wrapped_mask, None), "clip": (wrapped_clip, "clipping"), "partition": (wrapped_partition, None),
+    "finite": (wrapped_finite, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrappers_do_not_break_the_edge_and_state_what_they_assume(name):
+    factory, assumed = WRAPPED[name]
+    edge = theory.edge(factory)
+    assert edge.at(learning_rate=0.1, b1=0.8).threshold == pytest.approx(20 * 1.8 / 0.2, rel=1e-12)
+    assert sp.simplify(plain(edge.threshold) - _EMA) == 0
+    if assumed:
+        assert any(assumed in a for a in edge.assumptions), edge.assumptions
+    found = filters.held_filter(factory(0.1, b1=0.8))
+    assert found.threshold == pytest.approx(180, rel=1e-11)  # poles of a 2 x 2 matrix
+
+
+def test_coupled_decay_is_stated_and_shifts_the_matrix():
+    def rule(learning_rate, weight_decay=0.1, momentum=0.9):
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay), optax.trace(momentum), optax.scale_by_learning_rate(learning_rate)
+        )
+
+    edge = theory.edge(rule)
+    assert edge.matrix == sp.Symbol("H") + edge.symbols["weight_decay"] * sp.Symbol("I")
+    assert any("coupled" in a for a in edge.assumptions)
+    assert sp.simplify(plain(edge.threshold) - _TRACE) == 0
+
+
+def test_settings_choose_structure_and_reference():
+    edge = theory.edge(optax.sgd, momentum=0.5, nesterov=True)
+    assert edge.reference["momentum"] == sp.Rational(1, 2)
+    assert sp.simplify(plain(edge.threshold) - _NESTEROV) == 0
+    assert "momentum" not in theory.edge(optax.sgd).symbols
