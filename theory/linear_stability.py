@@ -464,7 +464,7 @@ class _Candidates:
 def _draw(rng: np.random.Generator, low: float, high: float) -> float:
     if low > 0 and high / low > 50:
         return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.6g}")
-    if low == 0.0 and high == 0.99 and rng.random() < 0.3:  # more often near 1, where memory is long
+    if high == 0.99 and rng.random() < 0.3:  # more often near 1, where memory is long
         return round(1 - 10 ** rng.uniform(-2, -1), 6)
     return round(rng.uniform(low, high), 6)
 

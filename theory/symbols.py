@@ -32,8 +32,8 @@ _NAMES = {
     "eps": "epsilon",
     "eps_root": "epsilon_root",
 }
-_MEMORY = (0.0, 0.99)
-"""Domain of averaging constants."""
+_MEMORY = (0.001, 0.99)
+"""Domain of averaging constants; at 0 itself some rules degenerate (AdaBelief's second moment, schedule-free's mix)."""
 
 T = sp.Symbol("t", integer=True, positive=True)
 """The step number, counted from 1."""

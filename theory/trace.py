@@ -163,7 +163,7 @@ def _apply(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) 
         table = _ELEMENTWISE | _WHOLE if whole else _ELEMENTWISE
         try:
             return [_each(table[name], *args)]
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise CannotTrace(f"primitive '{name}' met values that it cannot take ({error}){_where(eqn)}") from error
     if name in _STRUCTURAL:
         out = _STRUCTURAL[name](params, *args)

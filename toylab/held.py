@@ -139,6 +139,20 @@ def _flat_step(transform: optax.GradientTransformation, state: PyTree, params: P
     return step, state_tree
 
 
+def _updated(program: Any, out: Any) -> list[Any]:
+    """The variables that hold an updated leaf: the result itself and, where the code chooses between updating the
+    leaf and leaving it alone (``apply_if_finite``), the updated one that it chooses.
+    """
+    made_by = {v: eqn for eqn in program.jaxpr.eqns for v in eqn.outvars}
+    found, inputs = [out], set(program.jaxpr.invars)
+    while (eqn := made_by.get(found[-1])) is not None and eqn.primitive.name == "select_n":
+        cases = [v for v in eqn.invars[1:] if not isinstance(v, jex.Literal) and v not in inputs]
+        if len(cases) != 1:
+            break
+        found.append(cases[0])
+    return found
+
+
 def held_step(transform: optax.GradientTransformation, roles: Roles) -> Callable:
     """The rule's step with its updated slow leaves held.
 
@@ -153,9 +167,9 @@ def held_step(transform: optax.GradientTransformation, roles: Roles) -> Callable
         args = [*jax.tree.leaves(grads), *jax.tree.leaves(params), *jax.tree.leaves(state)]
         program = _flatten(flat_step, *args)
         n = jax.tree.structure(params).num_leaves
-        slow_vars = [program.jaxpr.outvars[n + i] for i in roles.slow]
+        slow_vars = [_updated(program, program.jaxpr.outvars[n + i]) for i in roles.slow]
         if slow is None:
-            held = set(slow_vars)
+            held = {v for variables in slow_vars for v in variables}
 
             def bind(eqn: Any, values: list) -> list:
                 out = _bind(eqn, values)
@@ -163,7 +177,8 @@ def held_step(transform: optax.GradientTransformation, roles: Roles) -> Callable
 
             out = _evaluate(program, args, bind)
         else:
-            out = _evaluate(program, args, _bind, dict(zip(slow_vars, slow, strict=True)))
+            cut = {v: value for variables, value in zip(slow_vars, slow, strict=True) for v in variables}
+            out = _evaluate(program, args, _bind, cut)
         return jax.tree.unflatten(jax.tree.structure(params), out[:n]), jax.tree.unflatten(state_tree, out[n:])
 
     return step

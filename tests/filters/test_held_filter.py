@@ -107,3 +107,8 @@ def test_a_nonlinear_rule_is_refused_with_one_line():
     with pytest.raises(filters.NoLinearEdge) as refusal:
         filters.held_filter(optax.sign_sgd(0.1))
     assert refusal.value.reason and "\n" not in refusal.value.reason and refusal.value.hint
+
+
+def test_a_leaf_that_the_code_may_leave_alone_is_held_all_the_same():
+    guarded = optax.apply_if_finite(optax.adam(0.1), 5)
+    assert filters.held_filter(guarded).threshold == pytest.approx(380, rel=1e-12)  # as without the guard
