@@ -17,7 +17,7 @@ import numpy as np
 import sympy as sp
 
 from theory.circle import gain_at, jury_conditions, on_circle, stable_windows, value
-from theory.errors import BadFactory, NoLinearEdge
+from theory.errors import BadFactory, CannotTrace, NoLinearEdge, Refusal
 from theory.forms import readable, tidy
 from theory.symbols import Hyperparameters
 from theory.theorem import Theorem, as_jax
@@ -167,7 +167,16 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
     if t is not None and t < 1:
         raise BadFactory(f"got t = {t}, a step counted from 1 was needed")
     with time_limited(time_limit):
-        return _edge(factory, t, settings)
+        try:
+            return _edge(factory, t, settings)
+        except Refusal:
+            raise
+        except Exception as error:  # whatever SymPy could not do with somebody's code: no theorem, but no crash
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise CannotTrace(
+                f"the derivation broke down, no theorem follows ({told})",
+                "fix some hyperparameters or simplify the rule's case distinctions; toylab.filters may still take it",
+            ) from error
 
 
 def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:

@@ -198,6 +198,7 @@ def _domain(name: str, symbol: str, reference: Any) -> tuple[float, float]:
         return (1e-12, 1e-6)
     if symbol == "omega":
         return (0.0, 0.1)
-    if re.fullmatch(r"b(eta)?\d?|beta\d?_?|momentum|.*decay(_rate)?|b\d+|.*_decay", name) or 0.5 <= value < 1:
+    averages = re.fullmatch(r"b\d*|beta\d*_?|momentum|.*decay(_rate)?", name)
+    if (averages and 0 <= value < 1) or 0.5 <= value < 1:
         return _MEMORY
     return (value / 4, value * 4) if value > 0 else (0.0, 1.0) if value == 0 else (value * 4, value / 4)

@@ -19,7 +19,7 @@ import numpy as np
 import sympy as sp
 from jax.extend import core as jex
 
-from theory.errors import CannotTrace
+from theory.errors import CannotTrace, Refusal
 
 Decide = Callable[[Any], bool | None]
 """Settles a condition that SymPy leaves open; None leaves it open (a Piecewise)."""
@@ -163,6 +163,8 @@ def _apply(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) 
         table = _ELEMENTWISE | _WHOLE if whole else _ELEMENTWISE
         try:
             return [_each(table[name], *args)]
+        except Refusal:
+            raise
         except (TypeError, ValueError) as error:
             raise CannotTrace(f"primitive '{name}' met values that it cannot take ({error}){_where(eqn)}") from error
     if name in _STRUCTURAL:

@@ -1,14 +1,15 @@
 """The held map split into preconditioner P and filter Q (DESIGN idea 3), as polynomials in z.
 
-Convention: P depends only on updated slow leaves and eps, and P = 1 when every second-moment leaf is 1 and eps = 0 -
-for rules whose eps is a number in their code, when the slow leaves are so large that it does not count.  All other
-constants belong to Q; eta belongs to neither.
+Convention: P depends only on updated slow leaves and eps, and P = 1 when every second-moment leaf is 1 and eps = 0:
+where P is a power far out, that power without any regulariser, so that an eps written as a number in the code does not
+count.  All other constants belong to Q; eta belongs to neither.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 import sympy as sp
 
@@ -50,11 +51,10 @@ def split(held: UpdateMap) -> Transfer:
     notes: list[str] = []
     coupled, matrix = _uncouple(held)
     reach = _reach(matrix, held.inject)
-    unit, power = _unit(held, reach)
+    unit, power, at_unit = _unit(held, reach)
     precondition = tidy(unit / reach)
     if not held.slow:
         precondition = sp.Integer(1)
-    at_unit = _far(held)
     n = matrix.rows
     drive = sp.zeros(n, n)
     drive[:, 0] = held.inject
@@ -134,15 +134,25 @@ def _far(held: UpdateMap) -> dict:
     return dict.fromkeys(held.slow, _U**-2) | dict.fromkeys(held.parameters.eps, sp.Integer(0))
 
 
-def _unit(held: UpdateMap, reach: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """The reach at P = 1, and the power p of P ~ slow^p."""
+def _unit(held: UpdateMap, reach: sp.Expr) -> tuple[sp.Expr, sp.Expr, dict]:
+    """The reach at P = 1, the power p of P ~ slow^p, and where the slow leaves and eps stand for it.
+
+    A P that is no power law far out (a logarithm, an exponential, a bound) is 1 where the slow leaves are 1.
+    """
     if not held.slow:
-        return reach, sp.Integer(0)
+        return reach, sp.Integer(0), _far(held)
     far = reach.xreplace(_far(held))
     values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.numbers().items()}
-    low, high = (far.xreplace(values).xreplace({_U: sp.Float(2, _DIGITS) ** -n}) for n in (100, 120))
-    power = sp.nsimplify(sp.N(sp.log(sp.Abs(low / high), 2) / 40, 12), rational=True, tolerance=1e-6)
-    return _settle(far * _U ** (-2 * power), 0), power
+    sizes = [far.xreplace(values).xreplace({_U: sp.Float(2, _DIGITS) ** -n}) for n in (60, 80, 100)]
+    if all(s.is_number and s.is_finite and s != 0 for s in sizes) and far.is_algebraic_expr(_U):
+        slopes = [sp.N(sp.log(sp.Abs(a / b), 2) / 40, 12) for a, b in pairwise(sizes)]
+        power = sp.nsimplify(slopes[1], rational=True, tolerance=1e-6)
+        if abs(slopes[0] - slopes[1]) < 1e-6 and power.q <= 12:
+            unit = _settle(far * _U ** (-2 * power), 0)
+            if unit.is_finite is not False and unit != 0 and not unit.has(sp.oo, sp.zoo, sp.nan):
+                return unit, power, _far(held)
+    one = dict.fromkeys(held.slow, sp.Integer(1)) | dict.fromkeys(held.parameters.eps, sp.Integer(0))
+    return tidy(reach.xreplace(one)), sp.Integer(0), one
 
 
 def _settle(expr: sp.Expr, at: int) -> sp.Expr:

@@ -97,7 +97,7 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
     x = [w, *fast_symbols]
     after = [w + out[0][()], *(out[1 + i][ix] for i in fast for ix in np.ndindex(fast[i].shape))]
     step_map = {s: e - w if s is w else e for s, e in zip(x, after, strict=True)}
-    require_linear(after, x, schedule, slow_symbols)
+    small = require_linear(after, x, schedule, slow_symbols)
     rest = {s: sp.Integer(0) for s in (*x, g)}
 
     def slope(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
@@ -109,13 +109,18 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
     matrix = sp.Matrix([[slope(e, s) for s in x] for e in after])
     inject = sp.Matrix([slope(e, g) for e in after])
     if all(v == 0 for v in inject):
+        if any(sp.diff(e, g).subs(rest) != 0 for e in after):
+            raise NoLinearEdge(
+                "the step fades to nothing as the step number grows, so there is no threshold in the limit",
+                "ask for the rule at a given step, `--set t=100` (quasi-static)",
+            )
         raise NoLinearEdge("the held step does not respond to a small gradient in proportion (a sign or a dead zone)")
     notes = [*traced.notes, *decide.notes]
     if t is not None:
         notes.append(f"quasi-static: the step number is held at t = {t}")
     elif any(T in e.free_symbols for i in schedule.autonomous for e in schedule.before[i].ravel()):
         notes.append("the step count is at its limit, t -> infinity (bias corrections are 1, schedules at their end)")
-    if decide.small:
+    if decide.small or small:
         notes.append("oscillations are small compared with the slow state")
     return UpdateMap(
         parameters,

@@ -158,8 +158,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+# a suite that runs in the background of a shell has inherited "interrupts are ignored"
+HEAR = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def started(folder, environment, *arguments):
-    (folder / "script.py").write_text(SCRIPT)
+    (folder / "script.py").write_text(HEAR + SCRIPT)
     command = [sys.executable, "script.py", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=folder, env=environment, **pipes)

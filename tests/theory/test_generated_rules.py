@@ -423,6 +423,16 @@ def judge(rule, eta):
     return ("edge" if windows and windows[0][0] == 0.0 else "no window"), windows
 
 
+def decays_inside(rule):
+    """Novograd adds its decay behind its own P; a further P then divides the decay too, and lambda(P^-1 H) alone no
+    longer tells what is stable: at the frozen P of the oracle there is an edge, but not one of P^-1 H.
+    """
+    return any(
+        piece.name == "novograd" and piece.constants["decay"] > 0 and any(p.adaptive for p in rule.pieces[i + 1 :])
+        for i, piece in enumerate(rule.pieces)
+    )
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_edges_of_generated_rules_are_where_the_oracle_sees_them(part, record_property):
     refused, timed_out, total = [], [], []
@@ -447,7 +457,7 @@ def test_edges_of_generated_rules_are_where_the_oracle_sees_them(part, record_pr
             return
         except theory.Refusal as refusal:
             refused.append(rule)
-            if verdict == "edge" or "\n" in refusal.reason:
+            if (verdict == "edge" and not decays_inside(rule)) or "\n" in refusal.reason:
                 pytest.fail(f"{rule}: refused without a true reason: {refusal}; the oracle sees {windows}")
         else:
             assert verdict == "edge", f"{rule}: threshold {numbers.threshold} although there is {verdict}"

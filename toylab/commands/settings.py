@@ -74,7 +74,7 @@ def check_hyperparameters(settings: Mapping[str, Any]) -> None:
             if re.fullmatch(pattern, name) and not holds(value):
                 raise BadInput(
                     f"--set {name} got {value:g}, needed {needed}",
-                    f"try --set {name}={0.1 if name in LEARNING_RATES else 0.9}",
+                    f"try --set {name}={10 if name == 't' else 0.1 if name in LEARNING_RATES else 0.9}",
                 )
 
 
