@@ -473,7 +473,6 @@ def test_edges_of_generated_rules_are_where_the_oracle_sees_them(part, record_pr
     print(f"refused {len(refused)}, timed out {len(timed_out)} of {len(total)}")  # noqa: T201 - shown by pytest -s
     # a part of ten rules may by chance hold a few more than its share
     assert share < (0.3 if len(total) >= 100 else 0.5), f"refused {refused}; timed out {timed_out}"
-    assert len(timed_out) <= max(1, len(total) // 50), timed_out
 
 
 def compare(rule, eta, edge, numbers):
