@@ -184,6 +184,10 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
             "give it at least a learning_rate, for example `def rule(learning_rate): ...`",
         )
     domain = {n: _domain(n, s.name, reference[n]) for n, s in symbols.items()}
+    for name in symbols:  # an averaging constant by its own default stays one, whatever it is set to
+        default = named[name].default if name in named else None
+        if isinstance(default, float) and _domain(name, symbols[name].name, default) == _MEMORY:
+            domain[name] = _MEMORY
     found = Hyperparameters(symbols, reference, domain, fixed)
     found.check(**{n: settings[n] for n in settings if n in symbols})
     return found
