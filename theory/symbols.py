@@ -160,7 +160,7 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
         required = value is inspect.Parameter.empty or (value is None and _NAMES.get(name) == "eta")
         numeric = (
             required
-            or (isinstance(value, float) and not isinstance(value, bool))
+            or isinstance(value, float)
             or (isinstance(value, int) and not isinstance(value, bool) and _NAMES.get(name) is not None)
         )
         switched_off = name.startswith("eps") and not required and value == 0 and name not in settings

@@ -61,10 +61,10 @@ def split(held: UpdateMap) -> Transfer:
     scaled, driven = (m.applyfunc(lambda e: tidy(e.xreplace(at_unit))) for m in (matrix, matrix + drive))
     free = _charpoly(scaled)
     loop = [x - y for x, y in zip(_charpoly(driven), free, strict=True)]
-    a = [_settle(c, 0) for c in free]
-    b = [_settle(c * _U ** (-2 * power), 0) / eta for c in loop]
+    a = [_settle(c) for c in free]
+    b = [_settle(c * _U ** (-2 * power)) / eta for c in loop]
     fast = _charpoly(scaled[1:, 1:]) if n > 1 else [sp.Integer(1)]
-    fast = [_settle(c, 0) for c in fast]
+    fast = [_settle(c) for c in fast]
     _require_separable(held, matrix, reach)
     b = [tidy(c) for c in b]
     decay = tidy((1 - matrix[0, 0]) / eta)
@@ -148,19 +148,19 @@ def _unit(held: UpdateMap, reach: sp.Expr) -> tuple[sp.Expr, sp.Expr, dict]:
         slopes = [sp.N(sp.log(sp.Abs(a / b), 2) / 40, 12) for a, b in pairwise(sizes)]
         power = sp.nsimplify(slopes[1], rational=True, tolerance=1e-6)
         if abs(slopes[0] - slopes[1]) < 1e-6 and power.q <= 12:
-            unit = _settle(far * _U ** (-2 * power), 0)
+            unit = _settle(far * _U ** (-2 * power))
             if unit.is_finite is not False and unit != 0 and not unit.has(sp.oo, sp.zoo, sp.nan):
                 return unit, power, _far(held)
     one = dict.fromkeys(held.slow, sp.Integer(1)) | dict.fromkeys(held.parameters.eps, sp.Integer(0))
     return tidy(reach.xreplace(one)), sp.Integer(0), one
 
 
-def _settle(expr: sp.Expr, at: int) -> sp.Expr:
+def _settle(expr: sp.Expr) -> sp.Expr:
     """The value at u -> 0."""
     expr = tidy(expr)
     if _U not in expr.free_symbols:
         return expr
-    direct = expr.xreplace({_U: sp.Integer(at)})
+    direct = expr.xreplace({_U: sp.Integer(0)})
     return tidy(direct if direct.is_finite is not False and not direct.has(sp.nan, sp.zoo) else sp.limit(expr, _U, 0))
 
 

@@ -99,8 +99,8 @@ def _told(found: dict[str, np.ndarray]) -> str:
     listed = "; ".join(f"{label} {mean:.3f} ± {spread:.3f}" for label, (mean, spread) in found.items())
     return (
         "edge ratio on a 1-D quadratic (mean ± spread in time): "
-        f"{listed}. AMSGrad and Adagrad fall below 1 because their P only grows; with momentum the settled state is no "
-        "2-cycle, so sqrt(nu) is a mean of a modulated g^2 and the ratio's own mean need not be 1"
+        f"{listed}. AMSGrad and Adagrad fall below 1, as their P never shrinks. Why the mean is not 1 with momentum is "
+        "not explained"
     )
 
 
