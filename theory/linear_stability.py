@@ -8,15 +8,18 @@ pair (Neimark-Sacker); which one comes first can depend on the hyperparameters a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import sympy as sp
+from sympy.polys.polyerrors import BasePolynomialError
 
-from theory.circle import gain_at, jury_conditions, on_circle, stable_windows, value
+from theory.circle import jury_conditions, value
+from theory.crossing import Candidates
+from theory.edge_numbers import EdgeNumbers, draw_one, numbers_at
 from theory.errors import BadFactory, CannotTrace, NoLinearEdge, Refusal
 from theory.forms import readable, tidy
 from theory.symbols import Hyperparameters
@@ -25,38 +28,8 @@ from theory.timing import time_limited
 from theory.transfer import Transfer, k, split, z
 from theory.update_map import describe, held_map
 
-_SAMPLES = 60  # random points of the domain at which the kind of crossing is decided, besides the reference point
-
-
-@dataclass(frozen=True)
-class EdgeNumbers:
-    """The edge at given hyperparameters, worked out with 40 digits, whatever the symbolic side could simplify.
-
-    threshold, windows: in lambda(P^-1 H); ``k = eta threshold``.  crossing: "flip", "neimark_sacker" or "none" (no
-    end: threshold is inf).  angle: of the critical multiplier.  growth: d|z|/dk at k*.  spectators: roots that do not
-    move with k (structural ones, and decaying state that the weight does not feel).
-    """
-
-    threshold: float
-    k: float
-    crossing: str
-    angle: float
-    windows: tuple[tuple[float, float], ...]
-    gain_dc: float
-    gain_nyquist: float
-    growth: float
-    a: np.ndarray
-    b: np.ndarray
-    eta: float
-    spectators: np.ndarray
-
-    def polynomial(self, k: float) -> np.ndarray:
-        """Coefficients in z, highest power first."""
-        return self.a + k * self.b
-
-    def roots(self, sharpness: float) -> np.ndarray:
-        """Multipliers at lambda(P^-1 H) = ``sharpness``."""
-        return np.roots(self.polynomial(self.eta * sharpness))
+_BEYOND_SYMPY = (TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, BasePolynomialError)
+"""What SymPy raises where it cannot go on with somebody's code: then there is no theorem, but no crash either."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +80,12 @@ class Edge(Theorem):
         Raises `BadFactory` for a name that is not one of ``symbols``, `NoLinearEdge` where no stable window starts
         at 0+ or outside ``region``.
         """
-        return _at(self.loop, self.parameters, self.region, numbers)
+        return numbers_at(self.loop, self.parameters, self.region, numbers)
 
     def draw(self, rng: np.random.Generator) -> dict[str, float]:
         """Random hyperparameters from ``domain``, inside ``region`` and with a stable window."""
         for _ in range(1000):
-            point = {name: _draw(rng, *box) for name, box in self.domain.items()}
+            point = {name: draw_one(rng, *box) for name, box in self.domain.items()}
             try:
                 self.at(**point)
             except NoLinearEdge:
@@ -171,7 +144,7 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
             return _edge(factory, t, settings)
         except Refusal:
             raise
-        except Exception as error:  # whatever SymPy could not do with somebody's code: no theorem, but no crash
+        except _BEYOND_SYMPY as error:
             told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise CannotTrace(
                 f"the derivation broke down, no theorem follows ({told})",
@@ -185,7 +158,7 @@ def _edge(factory: Callable, t: int | None, settings: dict[str, Any]) -> Edge:
     parameters = held.parameters
     eta, name = parameters.eta, getattr(factory, "__name__", None) or describe(factory).rsplit(".", 1)[-1]
     a, b = loop.a, loop.b
-    candidates = _Candidates(loop, parameters, held.region)
+    candidates = Candidates(loop, parameters, held.region)
     crossing, threshold, multiplier, extra, notes = candidates.decide()
     growth = None
     if threshold is not None and multiplier is not None:
@@ -263,219 +236,6 @@ def _growth(a: tuple, b: tuple, gain: sp.Expr, point: sp.Expr, crossing: str) ->
     if crossing == "flip":
         return tidy(-rate)
     return sp.simplify(sp.re(sp.conjugate(point) * rate)) if len(a) <= 3 else None
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Numbers
-
-
-def _at(
-    loop: Transfer, parameters: Hyperparameters, region: tuple[sp.Basic, ...], numbers: Mapping[str, float]
-) -> EdgeNumbers:
-    unknown = [n for n in numbers if n not in parameters.listed]
-    if unknown:
-        raise BadFactory(f"got {unknown[0]}; the rule's hyperparameters are {', '.join(parameters.listed)}")
-    parameters.check(**numbers)
-    values = parameters.numbers(**numbers)
-    outside = next((condition for condition in region if condition.xreplace(values) == sp.false), None)
-    if outside is not None:
-        raise NoLinearEdge(
-            f"the theorem was derived where {sp.sstr(outside)}, not so here: another branch of the code acts",
-            "derive it again with these numbers as settings",
-        )
-    a, b = ([sp.N(c.xreplace(values), 40) for c in p] for p in (loop.a, loop.b))
-    eta = float(parameters.eta.xreplace(values))
-    found = stable_windows(a, b)
-    first = next(((lo, hi) for lo, hi in found.windows if lo == 0.0), None)
-    if first is None:
-        shown = ", ".join(f"{n} = {float(values[s]):g}" for n, s in parameters.symbols.items())
-        raise NoLinearEdge(
-            f"no stable window starts at 0+ at {shown}: the held step moves uphill or is unstable by itself",
-            "check the sign (optax.scale_by_learning_rate makes a descent direction) and the hyperparameters",
-        )
-    gain = first[1]
-    cosine = found.cosine.get(gain, float("nan"))
-    crossing = "none" if np.isinf(gain) else "flip" if cosine == -1.0 else "neimark_sacker"
-    a_, b_ = np.array([float(c) for c in a]), np.array([float(c) for c in b])
-    angle = float(np.arccos(np.clip(cosine, -1, 1)))
-    growth = float("nan")
-    if np.isfinite(gain):
-        point = np.exp(1j * angle)
-        with np.errstate(all="ignore"):
-            rate = -np.polyval(b_, point) / np.polyval(np.polyder(a_ + gain * b_), point)
-        growth = float(np.real(np.conj(point) * rate))
-    dc, nyquist = (_ratio(loop, point, values) for point in (1, -1))
-    return EdgeNumbers(
-        gain / eta, gain, crossing, angle, tuple((lo / eta, hi / eta) for lo, hi in found.windows),
-        dc, nyquist, growth, a_, b_, eta, np.roots([float(sp.N(c.xreplace(values), 40)) for c in loop.spectators]),
-    )  # fmt: skip
-
-
-def _ratio(loop: Transfer, point: int, values: Mapping) -> float:
-    above, below = (sp.N(value(p, sp.Integer(point)).xreplace(values), 40) for p in (loop.numerator, loop.denominator))
-    return float(above / below) if below != 0 else float("inf")
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Symbols
-
-
-class _Candidates:
-    """All gains at which a root can cross, as formulas; and which of them ends the first window, over the domain."""
-
-    def __init__(self, loop: Transfer, parameters: Hyperparameters, region: tuple[sp.Basic, ...]):
-        self.loop, self.parameters, self.region = loop, parameters, region
-        a, b = loop.a, loop.b
-        self.flip = self._ratio(-1)
-        self.dc = self._ratio(1)
-        c = sp.Symbol("c", real=True)
-        coefficients = [sp.factor(sp.expand(x)) for x in on_circle(a, b)]
-        while coefficients and coefficients[0] == 0:
-            coefficients = coefficients[1:]
-        self.condition = sp.Poly(coefficients, c) if coefficients else sp.Poly(0, c)
-
-    @cached_property
-    def pairs(self) -> list[tuple[sp.Expr, sp.Expr]]:
-        """(cosine, gain) of every complex pair, where the equation N(c) = 0 has short explicit roots."""
-        if self.condition.degree() not in (1, 2):
-            return []
-        roots = [sp.simplify(r) for r in sp.roots(self.condition)]
-        return [(root, tidy(gain_at(self.loop.a, self.loop.b, root))) for root in roots]
-
-    def _ratio(self, point: int) -> sp.Expr | None:
-        below = tidy(value(self.loop.b, sp.Integer(point)))
-        return None if below == 0 else tidy(-value(self.loop.a, sp.Integer(point)) / below)
-
-    @cached_property
-    def samples(self) -> list[tuple[dict, EdgeNumbers]]:
-        """The edge at the reference point and at random points of the domain where a window exists."""
-        rng = np.random.default_rng(4)
-        points: list[dict[str, Any]] = [{}]
-        for _ in range(_SAMPLES):
-            points.append({n: _draw(rng, *box) for n, box in self.parameters.domain.items()})
-        out = []
-        for i, point in enumerate(points):
-            try:
-                out.append((point, _at(self.loop, self.parameters, self.region, point)))
-            except NoLinearEdge:
-                if i == 0:
-                    raise
-        return out
-
-    def decide(self) -> tuple[str, sp.Expr | None, sp.Expr | None, list[sp.Expr], list[str]]:
-        """(crossing, threshold, multiplier, conditions for a flip, notes)."""
-        eta, notes = self.parameters.eta, []
-        kinds = [numbers.crossing for _, numbers in self.samples]
-        if all(kind == "flip" for kind in kinds):
-            proof = self._proof()
-            notes.append(
-                f"the flip comes first for all hyperparameters in their domain: {proof}"
-                if proof
-                else f"the flip came first at all {len(kinds)} points of the domain that were tried (not proved)"
-            )
-            return "flip", tidy(self.flip / eta), sp.Integer(-1), [], notes
-        if all(kind == "none" for kind in kinds):
-            notes.append("no root ever leaves the unit circle")
-            return "flip", sp.oo, None, [], notes
-        pair = self._pair()
-        if all(kind == "neimark_sacker" for kind in kinds):
-            notes.append(f"a complex pair crosses first at all {len(kinds)} points of the domain that were tried")
-            if pair is None:
-                return "neimark_sacker", None, None, [], notes
-            cosine, gain = pair
-            return "neimark_sacker", tidy(gain / eta), cosine + sp.I * sp.sqrt(1 - cosine**2), [], notes
-        side = self._side(kinds)
-        if side is None:
-            notes.append("whether a flip or a pair comes first has no closed condition; at() decides it with numbers")
-            return "depends", None, None, [], notes
-        notes.append(f"a flip where {sp.sstr(side)} > 0, else a complex pair")
-        if pair is None:
-            return "depends", None, None, [side], notes
-        cosine, gain = pair
-        threshold = sp.Piecewise((tidy(self.flip / eta), side > 0), (tidy(gain / eta), True))
-        multiplier = sp.Piecewise((sp.Integer(-1), side > 0), (cosine + sp.I * sp.sqrt(1 - cosine**2), True))
-        return "depends", threshold, multiplier, [side], notes
-
-    def _numbers(self, e: sp.Expr, point: dict) -> complex:
-        return complex(sp.N(e.xreplace(self.parameters.numbers(**point)), 20))
-
-    def _pair(self) -> tuple[sp.Expr, sp.Expr] | None:
-        """The explicit (cosine, gain) that agrees with the numbers at every sample that ends in a pair."""
-        for cosine, gain in self.pairs:
-            ends = [(p, n) for p, n in self.samples if n.crossing == "neimark_sacker"]
-            if all(abs(self._numbers(gain, p) - n.k) < 1e-9 * n.k for p, n in ends):
-                return cosine, gain
-        return None
-
-    def _side(self, kinds: list[str]) -> sp.Expr | None:
-        """An expression that is positive exactly at the samples that end in a flip."""
-        options = [value(self.condition.all_coeffs(), sp.Integer(-1))]
-        if self.flip is not None:
-            options += [gain - self.flip for _, gain in self.pairs]
-        for option in options:
-            factors = [f for f, m in sp.factor_list(sp.numer(sp.together(option)))[1] if m % 2]
-            for expression in [*factors, sp.factor(option)]:
-                signs = [self._numbers(expression, p).real > 0 for p, _ in self.samples]
-                flips = [kind == "flip" for kind in kinds]
-                if signs == flips:
-                    return expression
-                if signs == [not f for f in flips]:
-                    return sp.expand(-expression)
-        return None
-
-    def _proof(self) -> str | None:
-        """A sign certificate: N(c) has no zero in (-1, 1) anywhere in the domain, so no pair can cross at all.
-
-        c = (1 - s)/(1 + s) with s > 0, every beta = 1/(1 + x) with x > 0: if all coefficients of the numerator then
-        have one sign, N has no zero.
-        """
-        if self.condition.degree() <= 0:
-            return "no pair can reach the unit circle (N(c) has no zero)" if not self.condition.is_zero else None
-        domain = self.parameters.domain
-        unit = [s for n, s in self.parameters.symbols.items() if domain[n][1] <= 1.0 and s.name != "eta"]
-        fresh = {s: 1 / (1 + sp.Symbol(f"x_{s.name}", positive=True)) for s in unit if s in self.condition.free_symbols}
-        s = sp.Symbol("s", positive=True)
-        c = self.condition.gen
-        expression = self.condition.as_expr().xreplace(fresh).xreplace({c: (1 - s) / (1 + s)})
-        numerator = sp.numer(sp.together(expression))
-        variables = sorted(numerator.free_symbols, key=str)
-        try:
-            terms = sp.Poly(numerator, *variables).coeffs()
-        except sp.PolynomialError:
-            return None
-        if all(t > 0 for t in terms) or all(t < 0 for t in terms):
-            return "no complex pair can reach the unit circle (sign certificate)"
-        return None
-
-    def reference_windows(self) -> tuple[tuple[sp.Expr, sp.Expr], ...]:
-        """The stable windows at the reference hyperparameters, each end as the formula that gives it."""
-        numbers = self.samples[0][1]
-        eta = self.parameters.eta
-
-        def known() -> Iterator[sp.Expr]:
-            yield from (sp.Integer(0), sp.oo, *(e for e in (self.flip, self.dc) if e is not None))
-            yield from (gain for _, gain in self.pairs)
-
-        def formula(end: float) -> sp.Expr:
-            gain = end * numbers.eta
-            for e in known():
-                if e == sp.oo:
-                    if np.isinf(gain):
-                        return sp.oo
-                    continue
-                if abs(self._numbers(e, {}) - gain) <= 1e-9 * max(gain, 1e-300):
-                    return tidy(e / eta)
-            return sp.Float(end, 16)
-
-        return tuple((formula(lo), formula(hi)) for lo, hi in numbers.windows)
-
-
-def _draw(rng: np.random.Generator, low: float, high: float) -> float:
-    if low > 0 and high / low > 50:
-        return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.6g}")
-    if high == 0.99 and rng.random() < 0.3:  # more often near 1, where memory is long
-        return round(1 - 10 ** rng.uniform(-2, -1), 6)
-    return round(rng.uniform(low, high), 6)
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ _NAMES = {
     "eps": "epsilon",
     "eps_root": "epsilon_root",
 }
-_MEMORY = (0.001, 0.99)
+MEMORY = (0.001, 0.99)
 """Domain of averaging constants; at 0 itself some rules degenerate (AdaBelief's second moment, schedule-free's mix)."""
 
 T = sp.Symbol("t", integer=True, positive=True)
@@ -96,7 +96,7 @@ class Hyperparameters:
     def check(self, **numbers: float) -> None:
         """Raise `BadFactory` for numbers that no rule takes."""
         for name, value in numbers.items():
-            memory = name in self.domain and self.domain[name] == _MEMORY
+            memory = name in self.domain and self.domain[name] == MEMORY
             if not math.isfinite(value):
                 raise BadFactory(f"got {name} = {value}, a finite number was needed")
             if name == self.learning_rate and value <= 0:
@@ -186,8 +186,8 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
     domain = {n: _domain(n, s.name, reference[n]) for n, s in symbols.items()}
     for name in symbols:  # an averaging constant by its own default stays one, whatever it is set to
         default = named[name].default if name in named else None
-        if isinstance(default, float) and _domain(name, symbols[name].name, default) == _MEMORY:
-            domain[name] = _MEMORY
+        if isinstance(default, float) and _domain(name, symbols[name].name, default) == MEMORY:
+            domain[name] = MEMORY
     found = Hyperparameters(symbols, reference, domain, fixed)
     found.check(**{n: settings[n] for n in settings if n in symbols})
     return found
@@ -204,5 +204,5 @@ def _domain(name: str, symbol: str, reference: Any) -> tuple[float, float]:
         return (0.0, 0.1)
     averages = re.fullmatch(r"b\d*|beta\d*_?|momentum|.*decay(_rate)?", name)
     if (averages and 0 <= value < 1) or 0.5 <= value < 1:
-        return _MEMORY
+        return MEMORY
     return (value / 4, value * 4) if value > 0 else (0.0, 1.0) if value == 0 else (value * 4, value / 4)
