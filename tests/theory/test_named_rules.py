@@ -314,3 +314,14 @@ def test_settings_choose_structure_and_reference():
     assert edge.reference["momentum"] == sp.Rational(1, 2)
     assert sp.simplify(plain(edge.threshold) - _NESTEROV) == 0
     assert "momentum" not in theory.edge(optax.sgd).symbols
+
+
+def test_random_hyperparameters_reach_long_memories(edges):
+    """A claim over the whole domain means little if its draws crowd where memory is short."""
+    edge, _ = edges("ema_cascade")
+    rng = np.random.default_rng(0)
+    drawn = np.array([edge.draw(rng)["b1"] for _ in range(200)])
+    assert np.all((drawn > 0) & (drawn < 1))
+    # 30% are drawn within [.9, .99] on purpose and a tenth of the rest falls there; uniform in the log it were 1.4%
+    assert 0.25 < np.mean(drawn > 0.9) < 0.5
+    assert np.mean(drawn < 0.5) > 0.2
