@@ -10,7 +10,7 @@ import sympy as sp
 
 from theory.circle import stable_windows, value
 from theory.errors import BadFactory, NoLinearEdge
-from theory.symbols import MEMORY, Hyperparameters
+from theory.symbols import MEMORY, Hyperparameters, T
 from theory.transfer import Transfer
 
 
@@ -60,6 +60,8 @@ def numbers_at(
             f"the theorem was derived where {sp.sstr(outside)}, not so here: another branch of the code acts",
             "derive it again with these numbers as settings",
         )
+    # twice the digits that are asked for: roots of exact numbers would be simplified by factoring them
+    values = {s: v if s is T else sp.Float(v, 80) for s, v in values.items()}
     a, b = ([sp.N(c.xreplace(values), 40) for c in p] for p in (loop.a, loop.b))
     eta = float(parameters.eta.xreplace(values))
     found = stable_windows(a, b)
@@ -90,7 +92,7 @@ def numbers_at(
 
 def _ratio(loop: Transfer, point: int, values: Mapping) -> float:
     above, below = (sp.N(value(p, sp.Integer(point)).xreplace(values), 40) for p in (loop.numerator, loop.denominator))
-    return float(above / below) if below != 0 else float("inf")
+    return float(above / below) if abs(below) > sp.Float(10) ** -60 else float("inf")
 
 
 def draw_one(rng: np.random.Generator, low: float, high: float) -> float:

@@ -15,7 +15,7 @@ def tidy(expr: Any) -> Any:
         lambda e: e.is_Pow and e.exp.is_Rational and not e.exp.is_Integer,
         lambda e: sp.factor(sp.cancel(e.base)) ** e.exp,
     )
-    return sp.factor(expr) if expr.free_symbols else sp.nsimplify(expr) if expr.is_Rational else expr
+    return sp.factor(expr) if expr.free_symbols else expr
 
 
 def readable(expr: Any, parameters: Hyperparameters) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
 import sympy as sp
 
 from theory.errors import CannotTrace, NoLinearEdge
+from theory.object_arrays import objects
+from theory.primitives import is_truth
 from theory.schedules import Schedule, each
 from theory.symbols import T
-from theory.trace import evaluate, is_truth, objects
+from theory.trace import evaluate
 from theory.traced import Traced, g, trace_with, w
 
 _DIGITS = 30  # precision of the probes; exact answers differ from wrong ones in the first few of them
@@ -22,20 +23,52 @@ _ALMOST = sp.Float(10) ** -14  # superposition: DESIGN's bound
 
 
 class Roles:
-    """Parity of the remaining leaves, found by probing the traced step with 30-digit numbers."""
+    """Parity of the remaining leaves, found by probing the traced step with 30-digit numbers.
+
+    Seen from a state that is its own mirror image (the rule's init at w = 0), steps under (w, g) and under (-w, -g)
+    agree in the even leaves and are opposite in the odd ones.  What is read off so is then tested at random states.
+    """
 
     def __init__(self, traced: Traced, schedule: Schedule):
         self.traced, self.schedule = traced, schedule
         self.rest = [i for i in range(len(traced.init)) if i not in schedule.autonomous]
         rng = random.Random(0)
         points = [self._point(rng) for _ in range(_PROBES)]
-        for signs in sorted(itertools.product((1, -1), repeat=len(self.rest)), key=lambda s: -sum(s)):
-            sign = dict(zip(self.rest, signs, strict=True))
-            if all(self._equivariant(point, sign) for point in points):
-                self.slow = [i for i in self.rest if sign[i] == 1]
-                self.fast = [i for i in self.rest if sign[i] == -1]
-                return
-        raise NoLinearEdge("the step is not odd in the gradient: flipping every sign does not flip the update")
+        sign = self._parities(rng)
+        if not all(self._equivariant(point, sign) for point in points):
+            raise NoLinearEdge("the step is not odd in the gradient: flipping every sign does not flip the update")
+        self.slow = [i for i in self.rest if sign[i] == 1]
+        self.fast = [i for i in self.rest if sign[i] == -1]
+
+    def _parities(self, rng: random.Random) -> dict[int, int]:
+        """leaf -> +1 (even) or -1 (odd): the only assignment that can pass, if any does."""
+        values = self.traced.parameters.values()
+        init = {i: self.traced.init[i] for i in self.rest}
+        start = {i: each(a.shape, lambda ix, a=a: a[ix].xreplace(values)) for i, a in init.items()}
+        sign = self._mirrored(start, rng)
+        if len(sign) < len(self.rest):  # an odd leaf may start elsewhere, and spoil others
+            sign = self._mirrored(_without(start, sign), rng) | sign
+        for i in self.rest:  # what these runs leave at zero, or in doubt: alone, even if that passes
+            if i not in sign:
+                weight, gradient, leaves = self._point(rng)
+                point = weight, gradient, _without(leaves, {**sign, i: 0})
+                sign[i] = next((s for s in (1, -1) if self._equivariant(point, {**sign, i: s})), 1)
+        return sign
+
+    def _mirrored(self, start: dict[int, np.ndarray], rng: random.Random) -> dict[int, int]:
+        """The leaves that two mirrored runs show to be even or odd; as many steps as a signal takes through all."""
+        there = back = start
+        possible = {i: {1, -1} for i in self.rest}
+        for _ in range(len(self.rest) + 2):
+            weight, gradient, _leaves = self._point(rng)
+            try:
+                after, mirrored = self.run(weight, gradient, there), self.run(-weight, -gradient, back)
+            except CannotTrace:
+                return {}
+            there, back = ({i: _numbers(out[1 + i]) for i in self.rest} for out in (after, mirrored))
+            for i in self.rest:
+                possible[i] &= {s for s in (1, -1) if _all_equal(there[i], objects(back[i] * s))}
+        return {i: s.pop() for i, s in possible.items() if len(s) == 1}
 
     def _point(self, rng: random.Random) -> tuple[sp.Float, sp.Float, dict[int, np.ndarray]]:
         def draw(scale: float = 1.0) -> sp.Float:
@@ -69,11 +102,24 @@ class Roles:
 
     def _flips(self, point: tuple, sign: dict[int, int]) -> bool:
         weight, gradient, leaves = point
-        leaves = {i: objects(a * sp.Float(0.1, _DIGITS)) if sign[i] == -1 else a for i, a in leaves.items()}
+        leaves = {i: objects(a * sp.Float(0.1, _DIGITS)) if sign.get(i) == -1 else a for i, a in leaves.items()}
         there = self.run(weight, gradient, leaves)
-        back = self.run(-weight, -gradient, {i: objects(a * sign[i]) for i, a in leaves.items()})
-        pairs = [(there[0], objects(-back[0])), *((there[1 + i], objects(back[1 + i] * sign[i])) for i in self.rest)]
-        return all(_equal(a, b) for left, right in pairs for a, b in zip(left.ravel(), right.ravel(), strict=True))
+        back = self.run(-weight, -gradient, {i: objects(a * sign.get(i, 1)) for i, a in leaves.items()})
+        pairs = [(there[0], objects(-back[0])), *((there[1 + i], objects(back[1 + i] * s)) for i, s in sign.items())]
+        return all(_all_equal(left, right) for left, right in pairs)
+
+
+def _without(leaves: dict[int, np.ndarray], known: Container[int]) -> dict[int, np.ndarray]:
+    """The unknown leaves at zero, where a flip does not move them."""
+    return {i: a if i in known else objects(np.zeros(a.shape, dtype=int)) for i, a in leaves.items()}
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    return each(array.shape, lambda ix: array[ix] if is_truth(array[ix]) else sp.N(array[ix], _DIGITS))
+
+
+def _all_equal(left: np.ndarray, right: np.ndarray) -> bool:
+    return all(_equal(a, b) for a, b in zip(left.ravel(), right.ravel(), strict=True))
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -109,8 +155,9 @@ def require_linear(after: list[sp.Expr], x: list[sp.Symbol], schedule: Schedule,
                 if not all(v.is_number and v.is_finite for v in (one, other, together)):
                     worst = sp.oo
                     continue
+                size = sp.Abs(one) + sp.Abs(other) + sp.Abs(together)
                 # without the weight's own share: an error in the oscillation must show beside a large weight
-                scale = small * (sp.Abs(one) + sp.Abs(other) + sp.Abs(together)) + sp.Float(10) ** -25
+                scale = sp.Min(size, small * (1 + size)) + sp.Float(10) ** -25
                 worst = sp.Max(worst, sp.Abs(one + other - together) / scale)
         if worst < _ALMOST * 10**4:
             return small != 1

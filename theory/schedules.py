@@ -9,9 +9,23 @@ import numpy as np
 import sympy as sp
 
 from theory.errors import NoLinearEdge
+from theory.object_arrays import objects
 from theory.symbols import Hyperparameters, T
-from theory.trace import evaluate, objects
+from theory.trace import evaluate
 from theory.traced import Traced, g, w
+
+_LONGEST = 100  # steps in which a period is looked for
+_ALIKE = "no step is like the next, so there is no threshold in the limit"
+_PERIODIC = "write one period as a step of its own: a rule that repeats itself is stable or not over a whole period"
+
+
+def require_settling(expr: sp.Basic) -> None:
+    """Refuse what comes back again and again as the step number grows."""
+    for e in sorted(expr.atoms(sp.Mod), key=str):
+        if T in e.free_symbols:
+            raise NoLinearEdge(
+                f"the rule repeats itself (its step number is taken modulo {e.args[1]}): {_ALIKE}", _PERIODIC
+            )
 
 
 class Schedule:
@@ -86,7 +100,24 @@ class Schedule:
                 if factor == 1:
                     return start + n * shift
                 return factor**n * start + shift * (1 - factor**n) / (1 - factor)
-        raise NoLinearEdge(f"the schedule state {own} has no closed form in the step number")
+        name = own.name.rsplit("_", 1)[0]
+        period = self._period(start, after, own)
+        if period is not None:
+            raise NoLinearEdge(
+                f"the rule repeats itself every {period} steps ({name} counts them): {_ALIKE}", _PERIODIC
+            )
+        raise NoLinearEdge(f"the schedule state {name} has no closed form in the step number")
+
+    def _period(self, start: sp.Basic, after: sp.Basic, own: sp.Symbol) -> int | None:
+        """After how many steps the leaf is back where it started."""
+        numbers = self.traced.parameters.values()
+        start, after = start.xreplace(numbers), after.xreplace(numbers)
+        value = start
+        for n in range(1, _LONGEST + 1):
+            value = after.xreplace({own: value})
+            if value == start:
+                return n
+        return None
 
     def at_limit(self, expr: sp.Expr) -> sp.Expr:
         """t -> infinity, or t = the given step."""
@@ -109,6 +140,7 @@ class Schedule:
 
 def limit(expr: Any, parameters: Hyperparameters) -> Any:
     """lim t -> infinity, powers of quantities inside the unit interval going to zero first."""
+    require_settling(expr)
 
     def fades(base: sp.Expr, exponent: sp.Expr) -> bool:
         if T not in exponent.free_symbols or T in base.free_symbols:
@@ -129,6 +161,11 @@ def limit(expr: Any, parameters: Hyperparameters) -> Any:
         return expr
     expr = sp.cancel(expr) if expr.is_rational_function(T) else expr
     found = sp.limit(expr, T, sp.oo)
+    if found.has(sp.AccumBounds):
+        raise NoLinearEdge(
+            f"a schedule goes on oscillating as the step number grows, it has no limit: {expr}",
+            "ask for the rule at a given step, `--set t=100` (quasi-static)",
+        )
     if found.has(sp.oo, -sp.oo, sp.nan, sp.zoo, sp.Limit) or T in found.free_symbols:
         raise NoLinearEdge(
             f"a coefficient has no limit as the step number grows: {expr}",
@@ -138,9 +175,13 @@ def limit(expr: Any, parameters: Hyperparameters) -> Any:
 
 
 def _extreme(e: Any) -> Any:
-    growing = [a for a in e.args if T in a.free_symbols]
-    rest = [a for a in e.args if T not in a.free_symbols]
-    if all(sp.limit(a, T, sp.oo) == sp.oo for a in growing):
+    """A maximum or minimum at t -> infinity, where each of its arguments converges or grows."""
+    ends = [sp.limit(a, T, sp.oo) if T in a.free_symbols else a for a in e.args]
+    if all(end.is_finite for end in ends):
+        return e.func(*ends)
+    growing = [a for a, end in zip(e.args, ends, strict=True) if end == sp.oo]
+    rest = [a for a in e.args if a not in growing]
+    if growing and not any(T in a.free_symbols for a in rest):
         return e.func(*rest) if isinstance(e, sp.Min) else growing[0]
     return e
 

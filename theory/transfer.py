@@ -11,7 +11,10 @@ import random
 from dataclasses import dataclass
 from itertools import pairwise
 
+import mpmath as mp
 import sympy as sp
+from mpmath.libmp import NoConvergence
+from sympy.polys.polyerrors import BasePolynomialError
 
 from theory.errors import NoLinearEdge
 from theory.forms import tidy
@@ -56,24 +59,20 @@ def split(held: UpdateMap) -> Transfer:
     if not held.slow:
         precondition = sp.Integer(1)
     n = matrix.rows
-    drive = sp.zeros(n, n)
-    drive[:, 0] = held.inject
-    scaled, driven = (m.applyfunc(lambda e: tidy(e.xreplace(at_unit))) for m in (matrix, matrix + drive))
-    free = _charpoly(scaled)
-    loop = [x - y for x, y in zip(_charpoly(driven), free, strict=True)]
+    scaled, inject = (m.applyfunc(lambda e: tidy(e.xreplace(at_unit))) for m in (matrix, held.inject))
+    free, adjugate = _resolvent(scaled)
+    # det(z - M - v e') = det(z - M) - e' adj(z - M) v, and e' adj(z - M) e is the fast state's own polynomial
+    loop = [sp.Integer(0), *(-(row * inject)[0] for row in adjugate)]
     a = [_settle(c) for c in free]
-    b = [_settle(c * _U ** (-2 * power)) / eta for c in loop]
-    fast = _charpoly(scaled[1:, 1:]) if n > 1 else [sp.Integer(1)]
-    fast = [_settle(c) for c in fast]
+    b = [tidy(_settle(c * _U ** (-2 * power)) / eta) for c in loop]
+    fast = [_settle(row[0]) for row in adjugate]
     _require_separable(held, matrix, reach)
-    b = [tidy(c) for c in b]
     decay = tidy((1 - matrix[0, 0]) / eta)
     if any(matrix[i, 0] != 0 for i in range(1, n)):
         notes.append("weight decay passes through the filter: the characteristic polynomial carries it")
         decay = sp.Integer(0)
-    loop_at_unit = b
-    a, b, common = _reduce(a, b, held)
-    fast, numerator, _ = _reduce([sp.Integer(0)] * (len(loop) - len(fast)) + fast, loop_at_unit, held)
+    fast, numerator, _ = _reduce([sp.Integer(0), *fast], b)
+    a, b, common = _reduce(a, b)
     spectators = tuple(common.all_coeffs())
     structural = _on_circle(common, held)
     for factor in structural:
@@ -164,15 +163,21 @@ def _settle(expr: sp.Expr) -> sp.Expr:
     return tidy(direct if direct.is_finite is not False and not direct.has(sp.nan, sp.zoo) else sp.limit(expr, _U, 0))
 
 
-def _charpoly(matrix: sp.Matrix) -> list[sp.Expr]:
-    """Coefficients of det(z - matrix) by Faddeev and LeVerrier, in lowest terms at every step (roots may occur)."""
+def _resolvent(matrix: sp.Matrix) -> tuple[list[sp.Expr], list[sp.Matrix]]:
+    """Coefficients of det(z - matrix), and of the first row of its adjugate, both from the highest power of z down.
+
+    By Faddeev and LeVerrier, in lowest terms at every step (roots may occur).
+    """
     n = matrix.rows
     coefficients: list[sp.Expr] = [sp.Integer(1)]
-    power = sp.zeros(n, n)
+    rows: list[sp.Matrix] = []
+    moved = sp.zeros(n, n)
     for j in range(1, n + 1):
-        power = (matrix * power + coefficients[-1] * sp.eye(n)).applyfunc(tidy)
-        coefficients.append(tidy(-(matrix * power).trace() / j))
-    return coefficients
+        power = (moved + coefficients[-1] * sp.eye(n)).applyfunc(tidy)
+        rows.append(power[0, :])
+        moved = (matrix * power).applyfunc(tidy)
+        coefficients.append(tidy(-moved.trace() / j))
+    return coefficients, rows
 
 
 def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> None:
@@ -198,13 +203,37 @@ def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> No
         raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
 
 
-def _reduce(a: list[sp.Expr], b: list[sp.Expr], held: UpdateMap) -> tuple[list, list, sp.Poly]:
+def _common(pa: sp.Poly, pb: sp.Poly) -> sp.Poly:
+    """Their greatest common divisor; 1 where SymPy cannot divide (numbers under nested roots): a factor that is left in
+    is a mode that does not move with k, which the windows, found from numbers, tolerate.
+    """
+    if _coprime(pa, pb):
+        return sp.Poly(1, z)
+    try:
+        return sp.gcd(pa, pb)
+    except BasePolynomialError:
+        return sp.Poly(1, z)
+
+
+def _coprime(pa: sp.Poly, pb: sp.Poly) -> bool:
+    """Whether they have no root in common at one random point: then a common divisor in symbols cannot exist either."""
+    rng = random.Random(5)
+    symbols = sorted(pa.free_symbols_in_domain | pb.free_symbols_in_domain, key=str)
+    point = {s: sp.Float(rng.uniform(0.1, 0.9), _DIGITS) for s in symbols}
+    try:
+        with mp.workdps(_DIGITS):
+            a, b = ([mp.mpmathify(sp.N(c.xreplace(point), _DIGITS)) for c in p.all_coeffs()] for p in (pa, pb))
+            roots = mp.polyroots(a, maxsteps=200, extraprec=4 * _DIGITS) if len(a) > 1 else []
+            size = max(abs(c) for c in b)
+            return all(abs(mp.polyval(b, r)) > mp.mpf(10) ** -6 * size * (1 + abs(r)) ** (len(b) - 1) for r in roots)
+    except (NoConvergence, TypeError, ValueError, ZeroDivisionError):
+        return False
+
+
+def _reduce(a: list[sp.Expr], b: list[sp.Expr]) -> tuple[list, list, sp.Poly]:
     """Divide out what a and b have in common; return the common factor too."""
     pa, pb = sp.Poly(a, z), sp.Poly(b, z)
-    try:
-        common = sp.gcd(pa, pb)
-    except sp.PolynomialError:
-        common = sp.Poly(1, z)
+    common = _common(pa, pb)
     if common.degree() > 0:
         pa, pb = sp.div(pa, common)[0], sp.div(pb, common)[0]
     a, b = pa.all_coeffs(), pb.all_coeffs()

@@ -21,10 +21,11 @@ import sympy as sp
 
 from theory.errors import NoLinearEdge
 from theory.forms import tidy
+from theory.object_arrays import objects
 from theory.probes import Roles, require_elementwise, require_linear
-from theory.schedules import Schedule, each, limit
+from theory.schedules import Schedule, each, limit, require_settling
 from theory.symbols import Hyperparameters, T, symbol_name
-from theory.trace import evaluate, objects
+from theory.trace import evaluate
 from theory.traced import Traced, g, trace_factory, w
 
 
@@ -158,18 +159,22 @@ class _Decider:
         self.moving = {w, g, *fast}
 
     def __call__(self, condition: sp.Basic) -> bool | None:
+        value = condition
         try:
-            value = condition
             if T in value.free_symbols:
                 value = value.replace(
                     lambda e: isinstance(e, sp.core.relational.Relational) and T in e.free_symbols,
                     self._relation_at_limit,
                 )
+        except (TypeError, NotImplementedError, NoLinearEdge):
+            return None
+        require_settling(value)
+        try:
             if value in (sp.true, sp.false):
                 return bool(value)
             settled = value.xreplace(self.hyper).xreplace(self.rest)
             settled = sp.simplify(settled) if settled not in (sp.true, sp.false) else settled
-        except (TypeError, NotImplementedError, NoLinearEdge):
+        except (TypeError, NotImplementedError):
             return None
         if settled not in (sp.true, sp.false):
             return None
@@ -188,6 +193,8 @@ class _Decider:
     def _relation_at_limit(self, relation: Any) -> Any:
         if self.schedule.t is not None:
             return relation.xreplace({T: sp.Integer(self.schedule.t)})
+        if relation.has(sp.Mod):  # refused, unless the others decide
+            return relation
         difference = relation.lhs - relation.rhs
         try:
             value = limit(difference, self.schedule.traced.parameters)

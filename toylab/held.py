@@ -12,8 +12,7 @@ word about which one it is.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -239,20 +238,45 @@ def classify(transform: optax.GradientTransformation, state: PyTree, params: PyT
     if any(not jnp.issubdtype(jnp.result_type(leaves[i]), jnp.floating) for i in rest):
         raise NoLinearEdge("the rule keeps state that is not a real number and depends on the gradient")
 
+    fresh = jax.tree.leaves(transform.init(jax.tree.map(jnp.zeros_like, params)))
+    mirror = [fresh[i] if i in dependent else leaf for i, leaf in enumerate(leaves)]
+    sign = _mirrored(step, weights_and_gradient, mirror, rest, n)
+    if len(sign) < len(rest):  # an odd leaf may start elsewhere than at zero, and spoil others
+        sign = _mirrored(step, weights_and_gradient, _without(mirror, rest, sign), rest, n) | sign
+
     def probe() -> tuple[list, list]:
         gw = weights_and_gradient()
         return gw, [_random(rng, leaf) if i in dependent else leaf for i, leaf in enumerate(later)]
 
-    points = [probe() for _ in range(_PROBES)]
-    for signs in sorted(itertools.product((1, -1), repeat=len(rest)), key=lambda s: -sum(s)):
-        sign = dict(zip(rest, signs, strict=True))
-        if all(_equivariant(step, gw, state_leaves, sign, n) for gw, state_leaves in points):
-            return Roles(
-                tuple(autonomous),
-                tuple(i for i in rest if sign[i] == 1),
-                tuple(i for i in rest if sign[i] == -1),
-            )
-    raise NoLinearEdge("the step is not odd in the gradient: flipping every sign does not flip the update")
+    for i in rest:  # what these runs leave at zero, or in doubt: alone, even if that passes
+        if i not in sign:
+            gw, state_leaves = probe()
+            state_leaves = _without(state_leaves, rest, {**sign, i: 0})
+            sign[i] = next((s for s in (1, -1) if _equivariant(step, gw, state_leaves, {**sign, i: s}, n)), 1)
+    if not all(_equivariant(step, *probe(), sign, n) for _ in range(_PROBES)):
+        raise NoLinearEdge("the step is not odd in the gradient: flipping every sign does not flip the update")
+    return Roles(tuple(autonomous), tuple(i for i in rest if sign[i] == 1), tuple(i for i in rest if sign[i] == -1))
+
+
+def _mirrored(step: Callable, draw: Callable, start: list, rest: list[int], n: int) -> dict[int, int]:
+    """leaf -> +1 (even) or -1 (odd), from runs under (g, w) and (-g, -w) that begin at ``start``, its own mirror image.
+
+    As many steps as a signal takes through all leaves.  Left out: leaves that stay zero or are neither.
+    """
+    there = back = start
+    possible = {i: {1, -1} for i in rest}
+    for _ in range(len(rest) + 2):
+        gw = draw()
+        there, back = step(*gw, *there)[n:], step(*(-x for x in gw), *back)[n:]
+        for i in rest:
+            # rounding adds up over the steps; the assignment is tested sharply afterwards
+            possible[i] &= {s for s in (1, -1) if _close(there[i], s * back[i], 1e4)}
+    return {i: s.pop() for i, s in possible.items() if len(s) == 1}
+
+
+def _without(leaves: list, rest: list[int], known: Container[int]) -> list:
+    """The unknown leaves at zero, where a flip does not move them."""
+    return [jnp.zeros_like(leaf) if i in rest and i not in known else leaf for i, leaf in enumerate(leaves)]
 
 
 def _equivariant(step: Callable, gw: list, leaves: list, sign: dict[int, int], n: int) -> bool:
