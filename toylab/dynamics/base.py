@@ -1,0 +1,20 @@
+"""The shape that every model of training has."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import lax
+
+PyTree = Any
+
+
+class Kernel(NamedTuple):
+    """`init(...) -> state` (its arguments are the model's) and `step(state) -> (state, info)`, both pure."""
+
+    init: Callable[..., PyTree]
+    step: Callable[[PyTree], tuple[PyTree, PyTree]]
+
+
+def rollout(kernel: Kernel, state: PyTree, steps: int) -> tuple[PyTree, PyTree]:
+    """`steps` steps from `state`: the last state, and all infos stacked along a new first axis."""
+    return lax.scan(lambda carry, _: kernel.step(carry), state, length=steps)
