@@ -1,11 +1,22 @@
 """toylab's symbolic side: from an optimizer's code, or a loss, to a theorem.
 
-`symbolically` calls a JAX function with SymPy symbols; `edge` derives where a rule becomes unstable.  Nothing here
-knows the laboratory that tests it.
+`symbolically` calls a JAX function with SymPy symbols; `edge` derives where a rule becomes unstable, `stabilization`
+what then holds it there, `drift_law` when that is damped, `period_two` the 2-cycles of a loss, `mean_square_edge` what
+mini-batches do to the edge, `sam_edge` what sharpness-aware steps do, `settling_law` where a run ends that nothing
+pushes, `catapult_map` the two-layer linear net.  `expand` and `local_jet` are the Taylor expansion of a traced loss.
+Nothing here knows the laboratory that tests it.
 """
 
+from theory.bifurcation import period_two
+from theory.catapult import catapult_map
+from theory.drift import drift_law
 from theory.errors import BadFactory, CannotTrace, DerivationTimeout, NoLinearEdge, Refusal
 from theory.linear_stability import Edge, EdgeNumbers, cached_edge, edge
+from theory.noise import mean_square_edge
+from theory.sam import sam_edge
+from theory.settling import settling_law
+from theory.stabilized_rules import Stabilization, stabilization
+from theory.taylor import averaged_gradient, expand, local_jet
 from theory.theorem import Theorem
 from theory.trace import symbolically
 
@@ -17,8 +28,19 @@ __all__ = [
     "EdgeNumbers",
     "NoLinearEdge",
     "Refusal",
+    "Stabilization",
     "Theorem",
+    "averaged_gradient",
     "cached_edge",
+    "catapult_map",
+    "drift_law",
     "edge",
+    "expand",
+    "local_jet",
+    "mean_square_edge",
+    "period_two",
+    "sam_edge",
+    "settling_law",
+    "stabilization",
     "symbolically",
 ]
