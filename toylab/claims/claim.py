@@ -5,13 +5,14 @@ are compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from toylab.claims.comparisons import Comparison
+from toylab.claims.comparisons import Comparison, observed_order
 from toylab.claims.members import ClaimError
 
 TIERS = ("quick", "default", "long")
@@ -20,6 +21,14 @@ TIERS = ("quick", "default", "long")
 VERDICTS = ("confirmed", "refuted", "inconclusive", "measured", "error")
 
 Draw = Callable[[np.random.Generator, str], Any]
+
+
+Errors = Callable[[Any], Mapping[str, tuple[np.ndarray, np.ndarray]]]
+
+
+def slopes(errors: Errors, sample: Any) -> dict[str, np.ndarray]:
+    """label -> `observed_order` of its curve."""
+    return {label: observed_order(*curve) for label, curve in errors(sample).items()}
 
 
 def no_inputs(random: np.random.Generator, tier: str) -> None:
@@ -38,6 +47,8 @@ class Claim:
     finds. Both return a number, an array, or a mapping label -> array with the same labels. They are called
     apart, each on its own copy of the sample, so neither can see the other's result; neither may have side
     effects;
+    `errors(sample)`, in place of `measure`, for a claim of kind order: label -> (small parameter (n,), errors
+    (..., n)), whose slopes (`observed_order`) are what is measured; kept apart so that they can be drawn;
     `expected` is `confirmed`, or `refuted` for a claim kept because its refutation is understood, which needs
     a `finding`;
     `finding` is shown first: a text, or a function of the measured values (label -> array) for what a
@@ -51,13 +62,18 @@ class Claim:
     source: str
     tier: str
     comparison: Comparison
-    measure: Callable[[Any], Any]
+    measure: Callable[[Any], Any] = None  # type: ignore[assignment]  # ty: ignore[invalid-assignment]
     predicted: Callable[[Any], Any] | None = None
     draw: Draw = no_inputs
+    errors: Errors | None = None
     expected: str = ""
     finding: str | Callable[[dict[str, np.ndarray]], str] = ""
 
     def __post_init__(self) -> None:
+        if (self.measure is None) == (self.errors is None):
+            raise ClaimError(f"{self.id}: a claim needs either measure or errors, the curves whose slopes it measures")
+        if self.errors is not None:
+            object.__setattr__(self, "measure", partial(slopes, self.errors))
         if not re.fullmatch(r"[a-z0-9_]+/[a-z0-9_]+", self.id):
             raise ClaimError(f"a claim's id is topic/name in lower case, got {self.id!r}")
         is_measurement = self.comparison.kind == "measurement"

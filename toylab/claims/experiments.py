@@ -6,7 +6,7 @@ basis of (w, fast state) gives everything that any run can do; T steps are taken
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -43,13 +43,15 @@ def slow_shapes(rule: str, dimension: int) -> list[tuple[int, ...]]:
     return [leaves[i].shape for i in _roles(rule).slow]
 
 
-def step_matrix(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessian: Array) -> Array:
-    """One held step on w^T H w / 2 as a matrix on (w, fast state), by running it on a basis.
+def held_map(
+    rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], gradient: Callable, dimension: int
+) -> tuple[Callable, int]:
+    """One held step as a map on the flat vector (w, fast state), and its size; ``gradient`` maps w (d,) to (d,).
 
-    ``hessian`` (d, d); ``slow``: the values at which the slow leaves are held.  Pure JAX.
+    ``slow``: the values at which the slow leaves are held; the step count is at its limit.  Pure JAX.
     """
     parts = _roles(rule)
-    params = jnp.zeros(hessian.shape[0])
+    params = jnp.zeros(dimension)
     transform = NAMED[rule](**hyperparameters)
     leaves, tree = jax.tree.flatten(limit_state(transform, params, parts))
     step = held_step(transform, parts)
@@ -62,12 +64,17 @@ def step_matrix(rule: str, hyperparameters: Mapping[str, Array], slow: list[Arra
             now[i] = value.reshape(leaves[i].shape)
         for i, value in zip(parts.slow, slow, strict=True):
             now[i] = value
-        update, new = step(hessian @ weight, jax.tree.unflatten(tree, now), weight, list(slow))
+        update, new = step(gradient(weight), jax.tree.unflatten(tree, now), weight, list(slow))
         after = jax.tree.leaves(new)
         return jnp.concatenate([weight + update, *(after[i].ravel() for i in parts.fast)])
 
-    basis = AMPLITUDE * jnp.eye(sum(sizes))
-    return jax.vmap(run, in_axes=1, out_axes=1)(basis) / AMPLITUDE
+    return run, sum(sizes)
+
+
+def step_matrix(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessian: Array) -> Array:
+    """One held step on w^T H w / 2 as a matrix on (w, fast state), by running it on a basis; ``hessian`` (d, d)."""
+    run, size = held_map(rule, hyperparameters, slow, lambda weight: hessian @ weight, hessian.shape[0])
+    return jax.vmap(run, in_axes=1, out_axes=1)(AMPLITUDE * jnp.eye(size)) / AMPLITUDE
 
 
 def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> Array:
