@@ -25,3 +25,10 @@ def test_the_table_as_json_is_one_object_of_theorems(capsys):
     assert set(records) == set(NAMED)
     eta, beta1 = sympy.symbols("eta beta1")
     assert sympy.simplify(sympy.sympify(records["heavy_ball"]["threshold"]) - 2 * (1 + beta1) / eta) == 0
+
+
+def test_the_readme_shows_how_the_rules_stabilise_themselves(capsys):
+    assert main(["derive", "--table", "--stabilization"]) == 0
+    printed = capsys.readouterr().out.strip()
+    shown = README.read_text().partition("<!-- stabilization -->")[2].partition("<!-- /stabilization -->")[0].strip()
+    assert shown == printed, "paste the output of `toylab derive --table --stabilization` into the README"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from toylab.commands import stabilization
 from toylab.commands.bad_input import BadInput
 from toylab.commands.resolve import Resolved, resolved_rule
 from toylab.commands.settings import check_hyperparameters, parsed_settings
@@ -26,6 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
         help="hyperparameters, as b1=.9 nesterov=true; t=100 holds the step count; evaluates the theorem",
     )  # fmt: skip
+    parser.add_argument(
+        "--stabilization", action="store_true", help="how the rule stabilises itself at the edge, instead of the edge"
+    )
     parser.add_argument("--latex", action="store_true", help="the theorem in LaTeX")
     parser.add_argument("--time-limit", type=float, default=30.0, metavar="S", help="seconds to derive (default 30)")
 
@@ -38,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.table:
         require_own("theory")
-        print(json.dumps(_tabled()) if options.json else "\n".join(_markdown(_tabled())))
+        print(_whole_table(options))
         return 0
     if options.rule is None:
         raise BadInput("no RULE was given, one was needed", "try toylab derive adam; see toylab derive --help")
@@ -48,13 +52,51 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
         rule = resolved_rule(options.rule, settings)
         edge, numbers, used = _derived(rule, settings, step_count, options.time_limit)
-    if options.json:
+        stable = _stabilization(rule.name, edge, options.time_limit) if options.stabilization else None
+    if stable is not None:
+        print(_stabilization_text(rule.name, stable, used if settings else None, options))
+    elif options.json:
         print(json.dumps(_record(rule.name, edge, numbers, used, options.latex), allow_nan=False))
     elif options.latex:
         print(edge.latex())
     else:
         print("\n".join(_lines(rule.name, edge, numbers, used)))
     return 0
+
+
+def _stabilization(name: str, edge: Any, time_limit: float) -> Any:
+    import theory
+    from theory.stabilized_rules import stabilization_of
+    from theory.timing import time_limited
+
+    try:
+        with time_limited(time_limit):
+            return stabilization_of(edge)
+    except theory.Refusal as refusal:
+        raise BadInput(f"{name}: {refusal}", refusal.hint) from refusal
+
+
+def _stabilization_text(name: str, theorem: Any, used: Mapping[str, float] | None, options: argparse.Namespace) -> str:
+    if options.json:
+        return json.dumps(stabilization.record(name, theorem, used), allow_nan=False)
+    return theorem.latex() if options.latex else "\n".join(stabilization.lines(name, theorem, used, _pretty))
+
+
+def _whole_table(options: argparse.Namespace) -> str:
+    from toylab.optimizers import NAMED
+
+    if not options.stabilization:
+        return json.dumps(_tabled()) if options.json else "\n".join(_markdown(_tabled()))
+    if options.json:
+        from theory.stabilized_rules import tabulated
+
+        rows = dict(tabulated(NAMED))
+        records = {
+            name: {"refused": str(row)} if isinstance(row, Exception) else stabilization.record(name, row, None)
+            for name, row in rows.items()
+        }
+        return json.dumps(records)
+    return "\n".join(stabilization.table(NAMED))
 
 
 def _tabled() -> dict[str, Any]:

@@ -16,7 +16,7 @@ LEARNING_RATES = ("learning_rate", "lr", "step_size")
 # pattern of the name, what its numbers must satisfy, in words
 DOMAINS = (
     ("|".join(LEARNING_RATES), lambda x: x > 0, "a number > 0"),
-    (r"b\d?|beta_?\d?|momentum|decay", lambda x: 0 <= x < 1, "a number in [0, 1)"),
+    (r"b\d?|beta_?\d|momentum|decay", lambda x: 0 <= x < 1, "a number in [0, 1)"),
     (r"eps|eps_root|epsilon|weight_decay", lambda x: x >= 0, "a number >= 0"),
     (r"t", lambda x: isinstance(x, int) and x >= 1, "an integer >= 1"),
 )
