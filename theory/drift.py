@@ -95,6 +95,33 @@ def drift_law() -> Theorem:
     )
 
 
+@lru_cache(maxsize=1)
+def stiff_directions() -> Theorem:
+    """Directions q of curvature l = O(1) in which the sharpness changes, b = d3L/dx2 dq, act as c4 -> c4 - 3 b^2/l.
+
+    The mean of x^2 = A^2 holds q at the minimum of l q^2/2 + b A^2 q/2, at the order at which x has its offset; what
+    q then does to the sharpness is cubic in A, as a fourth derivative along u is.  It lowers c4 whatever the sign of b:
+    stiff directions always damp.  grad_sharpness_sq is then that of the soft directions alone, and several stiff
+    directions add up.  Source: derived; assumes l > 0 of order one, L' = O(eps) in the soft direction only.
+
+    **Expressions**: `displacement` of q; `fourth`, to be added to c4.
+    """
+    q, a, b, stiffness, c4 = sp.symbols("q A b l c4", real=True)
+    extra = b * x**2 * q / 2 + stiffness * q**2 / 2
+    mean_force = sp.expand(sum(sp.diff(extra, q).xreplace({x: sign * a}) for sign in (1, -1)) / 2)
+    displacement = sp.solve(mean_force, q)[0]
+    along = sp.diff(extra, x).xreplace({q: displacement, x: a})
+    equal = sp.diff(c4 * x**4 / 24, x).xreplace({x: a})
+    fourth = sp.solve(sp.expand(along - equal), c4)[0]
+    return Theorem(
+        statement="a stiff direction of curvature l along which the sharpness has slope b acts as c4 -> c4 - 3 b^2/l",
+        assumptions=("l > 0 of order one", "the push acts in soft directions only"),
+        source="derived from the balance of the mean force along the stiff direction",
+        expressions={"displacement": displacement, "fourth": fourth},
+        arguments={"amplitude": a, "slope": b, "stiffness": stiffness},
+    )
+
+
 def _floor() -> tuple[sp.Expr, sp.Expr]:
     """d2S/ds2 and d2L/ds2 along the curve on which the strong part of dL/dx vanishes, at leading order in eps."""
     loss = symbolic_jet().expansion().polynomial

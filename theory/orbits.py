@@ -5,7 +5,7 @@ With v = log(x^2/delta^2), delta^2 = 2 alpha/beta, the averaged motion log|x|' =
 
     level = e^v - v - 1 + (v'/omega)^2/2 = g(|x|/delta) + kappa y^2/(Q(1) alpha),   g(q) = q^2 - log q^2 - 1.
 
-(Damian, Nichani & Lee 2209.15594, section 5 and appendix, for gradient descent: kappa = Q(1) = 1.)  Times are in units
+(Damian, Nichani & Lee 2209.15594, for gradient descent: kappa = Q(1) = 1.)  Times are in units
 of 1/omega; on the orbit of a level the two roots of e^v - v - 1 = p are given by Lambert's W.
 """
 

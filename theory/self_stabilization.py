@@ -1,8 +1,8 @@
 """Self-stabilization of gradient descent in the cubic model: map, 2-cycle, averaged motion, conserved quantity.
 
-Derived from the loss expanded to third order at a point of the edge, S = 2/eta (Damian, Nichani & Lee 2209.15594,
-sections 4 and 5).  Other rules: `theory.stabilized_rules`; closed orbits and their periods: `theory.orbits`; the next
-order: `theory.multiple_scales`.
+Derived from the loss expanded to third order at a point of the edge, S = 2/eta (Damian, Nichani & Lee 2209.15594).
+Other rules: `theory.stabilized_rules`; closed orbits and their periods: `theory.orbits`; the next order:
+`theory.multiple_scales`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def cubic_map() -> Theorem:
     return Theorem(
         statement="x+ = -(1 + eta y) x, y+ = y + eta (alpha - beta x^2/2) has an unstable 2-cycle, x^2 = 2 alpha/beta",
         assumptions=("the loss is its cubic Taylor polynomial with grad L . u = 0", "S = 2/eta at the point"),
-        source="Damian, Nichani & Lee 2209.15594, section 5; determinant derived",
+        source="Damian, Nichani & Lee 2209.15594; determinant derived",
         expressions={
             "x_next": after_x,
             "y_next": after_y,
@@ -83,7 +83,7 @@ def averaged_motion() -> Theorem:
     return Theorem(
         statement="|x|' = eta x y, y' = eta alpha (1 - x^2/delta^2) conserves g(|x|/delta) + y^2/alpha",
         assumptions=("eta y and eta sqrt(alpha) small: one step changes log|x| and y little",),
-        source="Damian, Nichani & Lee 2209.15594, section 5.1",
+        source="Damian, Nichani & Lee 2209.15594",
         expressions={
             "log_x_rate": rate_x,
             "y_rate": rate_y,

@@ -241,7 +241,7 @@ def averaged_gradient(dimension: int = 2, order: int = 5) -> Theorem:
     From a generic jet of ``order`` in x and one transverse direction at a time (the others give the same formula):
     the odd part in x cancels; what is left at second order is d^3L[u, u, .], which first-order perturbation of the
     eigenvalue problem (H(w) - S(w)) u(w) = 0 shows to be grad S.  Hence, once x^2 > 2 |grad L|/|grad S|, descent
-    along the averaged gradient is descent of the sharpness.  Source: Cohen et al. 2022; Damian et al. 2022, section 4.
+    along the averaged gradient is descent of the sharpness.  Source: Cohen et al. 2022; Damian et al. 2022
     """
     if dimension < 2 or order < 3:
         raise NoExpansion(f"got dimension {dimension} and order {order}; at least 2 and 3 are needed")
@@ -252,15 +252,18 @@ def averaged_gradient(dimension: int = 2, order: int = 5) -> Theorem:
         symbols[tuple(int(j in (0, i)) for j in range(dimension))] = sp.Integer(0)
     loss = sum(v * math.prod(q**k / sp.factorial(k) for q, k in zip(c, n, strict=True)) for n, v in symbols.items())
     rest = dict.fromkeys(c[1:], sp.Integer(0))
-    expressions: dict[str, sp.Basic] = {}
+    expressions: dict[str, Any] = {}
     for j, coordinate in enumerate(c):
         along = sp.expand(sp.diff(loss, coordinate).xreplace(rest))
         expressions[f"mean_gradient_{j}"] = sp.expand((along + along.xreplace({x: -x})) / 2)
-        expressions[f"sharpness_slope_{j}"] = _eigenvalue_slope(loss, c, j)
+        slope = _eigenvalue_slope(loss, c, j)
+        if sp.expand(2 * expressions[f"mean_gradient_{j}"].coeff(x, 2) - slope) != 0:
+            raise ArithmeticError("the second-order mean of the gradient is not the gradient of the sharpness")
+        expressions[f"sharpness_slope_{j}"] = slope
     return Theorem(
         statement="the mean of grad L over w +- x u is grad L + (x^2/2) grad S + O(x^4)",
         assumptions=("u is the eigenvector of a simple top eigenvalue S of the Hessian at w", "L has 5 derivatives"),
-        source="second-order Taylor expansion of grad L; Damian, Nichani & Lee 2209.15594, section 4",
+        source="second-order Taylor expansion of grad L; Damian, Nichani & Lee 2209.15594",
         expressions=expressions,
         arguments={str(v): v for v in (x, *(v for v in symbols.values() if v != 0))},
     )

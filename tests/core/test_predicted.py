@@ -27,6 +27,7 @@ def both(eta, alpha, beta, start, centre, steps=120):
     return info, rollout(real, real.init(start), steps)[1], last.centre.status
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.floats(0.1, 1.0), st.floats(1e-4, 1e-2), st.floats(0.2, 5.0), st.floats(-1.5, 1.5), st.floats(-2.0, 0.5))
 def test_on_the_cubic_normal_form_they_are_gradient_descent_below_and_at_the_edge(eta, alpha, beta, x, y):
@@ -45,6 +46,7 @@ def test_on_the_cubic_normal_form_they_are_gradient_descent_below_and_at_the_edg
     np.testing.assert_allclose(info.centre.variance[1:][active[:-1] & active[1:]], 2 * alpha / beta, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_projection_lands_on_the_constraints_and_pushes_only_down():
     problem = problems.cubic_normal_form(20.0, 0.01, 2.0, third=3.0, fourth=5.0, sharpness_curvature=0.5, tilt=0.05)
     kernel = constrained_trajectory(problem, 0.1, 20.0)

@@ -19,7 +19,7 @@ AMPLITUDES = 2.0 ** np.arange(-7, -2)
 
 
 def _draw(random: np.random.Generator, tier: str) -> list[int]:
-    return random.integers(0, 2**31, {"quick": 3, "default": 10, "long": 100}[tier]).tolist()
+    return random.integers(0, 2**31, {"quick": 1, "default": 4, "long": 100}[tier]).tolist()
 
 
 def _exponent(sample: list[int]) -> np.ndarray:
@@ -67,7 +67,7 @@ AVERAGE = Claim(
     id="self_stabilization/averaged_gradient",
     tier="quick",
     statement="on a network the mean of grad L over w +- x u is grad L + (x^2/2) grad S + O(x^4)",
-    source="theory.taylor.averaged_gradient; Cohen et al. 2207.14484 (talk), Damian et al. 2209.15594 section 4",
+    source="theory.taylor.averaged_gradient; Cohen et al. 2207.14484 (talk), Damian et al. 2209.15594",
     comparison=order(
         0.1, "amplitudes from 1/128 to 1/8 of a unit weight: the sixth order is some per cent of the fourth"
     ),

@@ -5,7 +5,7 @@ Nothing here knows a filter, a frequency or a drift.  What the experiment may kn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,12 +19,15 @@ from toylab.problems import cubic_normal_form
 from toylab.problems.base import Problem
 
 Model = Mapping[str, Any]
-"""Coefficients of `cubic_normal_form`, each with a leading axis of members."""
+"""Coefficients of the problem, `cubic_normal_form` unless told, each with a leading axis of members."""
+
+Build = Callable[..., Problem]
 
 
 def _map(rule: str, hyperparameters: Mapping[str, Any], problem: Problem) -> tuple[Any, int]:
-    slow = [jnp.ones(shape) for shape in lab.slow_shapes(rule, 2)]
-    return lab.held_map(rule, hyperparameters, slow, problem.gradient, 2)
+    dimension = problem.params.size
+    slow = [jnp.ones(shape) for shape in lab.slow_shapes(rule, dimension)]
+    return lab.held_map(rule, hyperparameters, slow, problem.gradient, dimension)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -41,14 +44,20 @@ class Cycle(NamedTuple):
     multipliers: np.ndarray
 
 
-def two_cycles(rule: str, hyperparameters: Mapping[str, np.ndarray], model: Model, start: np.ndarray) -> Cycle:
-    """Newton's search for a 2-cycle near ``start`` (members, 2); multipliers from the Jacobians of two steps."""
+def two_cycles(
+    rule: str,
+    hyperparameters: Mapping[str, np.ndarray],
+    model: Model,
+    start: np.ndarray,
+    build: Build = cubic_normal_form,
+) -> Cycle:
+    """Newton's search for a 2-cycle near ``start`` (members, weights); multipliers from the Jacobians of two steps."""
     lab.slow_shapes(rule, 2)  # roles are found by running the rule, which cannot be done inside the compiled program
     named = {n: jnp.asarray(v) for n, v in hyperparameters.items()}
     model = {name: jnp.asarray(value) for name, value in model.items()}
 
     def step(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        after, jacobian = _linearised(rule, named, model, jnp.asarray(z))
+        after, jacobian = _linearised(rule, build, named, model, jnp.asarray(z))
         return np.asarray(after), np.asarray(jacobian)
 
     z = _swinging_start(step, start)
@@ -67,12 +76,12 @@ def two_cycles(rule: str, hyperparameters: Mapping[str, np.ndarray], model: Mode
     return Cycle(points, np.abs(move).max(axis=1) / unit, np.linalg.eigvals(second @ first))
 
 
-@partial(jax.jit, static_argnums=0)
-def _linearised(rule: str, hyperparameters: Mapping, model: Model, z: Array) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnums=(0, 1))
+def _linearised(rule: str, build: Build, hyperparameters: Mapping, model: Model, z: Array) -> tuple[Array, Array]:
     """One step of every member and its Jacobian; ``z`` may carry the weights only, the fast state being zero then."""
 
     def one(hyperparameters: Mapping, model: Model, z: Array) -> tuple[Array, Array]:
-        run, size = _map(rule, hyperparameters, cubic_normal_form(**model))
+        run, size = _map(rule, hyperparameters, build(**model))
         z = jnp.concatenate([z, jnp.zeros(size - z.size)])
         return run(z), jax.jacfwd(run)(z)
 
@@ -82,8 +91,9 @@ def _linearised(rule: str, hyperparameters: Mapping, model: Model, z: Array) -> 
 def _swinging_start(step: Any, weight: np.ndarray) -> np.ndarray:
     """(w, fast state) with the fast state that swings along with x -> -x: the held step is affine in it."""
     after, jacobian = step(weight)
-    fast = jacobian[:, 2:, 2:] + np.eye(after.shape[1] - 2)
-    return np.concatenate([weight, -(np.linalg.pinv(fast) @ after[:, 2:, None])[..., 0]], axis=1)
+    n = weight.shape[1]
+    fast = jacobian[:, n:, n:] + np.eye(after.shape[1] - n)
+    return np.concatenate([weight, -(np.linalg.pinv(fast) @ after[:, n:, None])[..., 0]], axis=1)
 
 
 def largest(multipliers: np.ndarray) -> np.ndarray:
@@ -128,7 +138,7 @@ def paths(
     model = {name: jnp.asarray(value) for name, value in model.items()}
 
     def step(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        after, jacobian = _linearised(rule, named, model, jnp.asarray(z))
+        after, jacobian = _linearised(rule, cubic_normal_form, named, model, jnp.asarray(z))
         return np.asarray(after), np.asarray(jacobian)
 
     return np.asarray(_paths(rule, named, model, jnp.asarray(_swinging_start(step, start)), steps))
