@@ -162,6 +162,7 @@ def test_a_rule_that_adapts_and_a_loss_of_another_form_are_refused():
         gram.output_slope(lambda params, data: LOSS(params, data) + jnp.sum(params[0] ** 2))
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.lists(pair, min_size=3, max_size=3), st.floats(-2, 2))
 def test_the_spectrum_is_that_of_the_dense_hessian(pairs, label):

@@ -1,7 +1,8 @@
 """Every built-in rule: known thresholds, symbols against numbers, JSON, time and memory, JAX functions, held t."""
 
 import json
-import resource
+import subprocess
+import sys
 import time
 
 import jax
@@ -81,11 +82,20 @@ def test_two_averages_cross_as_a_pair_where_memory_is_long(edges):
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_derivation_is_quick_and_small(edges, name):
+def test_a_derivation_is_quick(edges, name):
     _, seconds = edges(name)
-    # 5 s in the issue; a busy machine shares its two cores with other tests
-    assert seconds < 10
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**20 * 2  # KiB: the whole process with JAX, 2 GiB
+    assert seconds < 10  # 5 s on an idle core; a busy machine shares its two cores with other tests
+
+
+def test_derivations_are_small():
+    """The two largest, in a process of their own: 2 GiB with JAX and all."""
+    code = (
+        "import resource, theory\nfrom toylab.optimizers import NAMED\n"
+        "for name in ('adan', 'ademamix'): theory.edge(NAMED[name])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) < 2**20 * 2  # KiB
 
 
 EXPRESSIONS = (

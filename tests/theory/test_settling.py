@@ -77,7 +77,7 @@ def test_the_ansatz_solves_one_step_of_gradient_descent():
                 assert sp.expand(c) == 0, (variable, order, odd)
 
 
-@given(st.floats(-0.999, 30.0).filter(lambda y: abs(y) > 1e-6))
+@given(st.floats(-0.999, 30.0).filter(lambda y: abs(y) > 1e-2))  # W loses its digits, and its branch, nearer to 0
 def test_settled_is_lambert(start):
     value = -(1 + start) * np.exp(-1 - start)
     other = -1 - lambertw(value, 0 if start > 0 else -1).real
@@ -112,6 +112,7 @@ def test_settled_in_single_precision_and_under_derivatives():
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-7)  # central difference of step 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["product_regression", "minimalist", "hyperbolic_product"])
 def test_jets_are_derivatives_of_the_loss(name):
     problem = problems.NAMED[name]()
@@ -175,6 +176,7 @@ def test_momentum_lags(heavy_ball):
     assert lag.subs({eta: 1, momentum: sp.Rational(1, 2)}) < 0
 
 
+@pytest.mark.slow
 def test_two_derivations_of_the_second_order_model_agree(gd):
     """The gap from the closed map in (f, R) equals the far gap of the general law at the model's own minima."""
     found = second_order_settling()

@@ -104,7 +104,7 @@ def _tabled() -> dict[str, Any]:
     import theory
     from toylab.optimizers import NAMED
 
-    return {name: theory.edge(factory).to_json() for name, factory in NAMED.items()}
+    return {name: theory.cached_edge(factory).to_json() for name, factory in NAMED.items()}
 
 
 def _markdown(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
