@@ -195,8 +195,9 @@ FLOQUET = Claim(
     statement="the multipliers of that 2-cycle solve k(z) (k(-z) - k*) = 2 eta^2 alpha, for every rule",
     source=SOURCE,
     comparison=equality(
-        1e-10,
-        "in e-folds and radians a step: eigenvalues whose pairs are 1e-3 apart are found to 1e-13, here a thousandfold",
+        1e-8,
+        "in e-folds and radians a step; eigenvalues are found to 1e-13, but centred RMSProp is linear at rest only: "
+        "the square of its mean gradient, (2 delta/eta)^2 of UNIT^2, is up to 1e-8 of nu at the lowest learning rates",
         scale=1.0,
     ),
     draw=_any_rule,
