@@ -18,7 +18,9 @@ from functools import lru_cache
 
 import sympy as sp
 
+from theory.forms import tidy
 from theory.taylor import ALPHA, BETA, Jet, S, s, symbolic_jet, x
+from theory.transfer import z
 
 A = sp.Symbol("A", positive=True)
 r = sp.Symbol("r", positive=True)
@@ -26,6 +28,19 @@ eta = sp.Symbol("eta", positive=True)
 KAPPA, Q1, LAG, BEND = sp.symbols("kappa Q1 q1 k2", real=True)
 K = sp.Symbol("kstar", positive=True)
 """The filter's numbers: kappa = -1/k'(-1), Q1 = Q(1), q1 = Q'(1)/Q(1), k2 = k''(-1), kstar = k(-1)."""
+
+
+def filter_values(q: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
+    """The filter's numbers, in lowest terms, for a filter Q(z) without weight decay that crosses by a flip."""
+    inverse, one, flip = sp.cancel((1 - z) / q), {z: sp.Integer(1)}, {z: sp.Integer(-1)}
+    gain = tidy(q.xreplace(one))
+    return {
+        K: tidy(inverse.xreplace(flip)),
+        KAPPA: tidy(-1 / sp.diff(inverse, z).xreplace(flip)),
+        BEND: tidy(sp.diff(inverse, z, 2).xreplace(flip)),
+        Q1: gain,
+        LAG: tidy(sp.diff(q, z).xreplace(one) / gain),
+    }
 
 
 @dataclass(frozen=True)

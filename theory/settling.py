@@ -31,9 +31,9 @@ from jax import Array
 from theory.errors import NoLinearEdge, Refusal
 from theory.forms import tidy
 from theory.linear_stability import Edge
+from theory.multiple_scales import BEND, KAPPA, LAG, Q1, filter_values
 from theory.theorem import Theorem
 from theory.trace import symbolically
-from theory.transfer import z
 
 HALF = sp.Rational(1, 2)
 
@@ -51,7 +51,6 @@ LOCAL = {
 """What the law needs of the loss at the edge minimum; see `curve_of_minima`."""
 
 _rate = sp.Symbol("eta", positive=True)
-_edge, _kappa, _bend, _dc, _lag = sp.symbols("kstar kappa k2 Q1 q1", real=True)
 _a, _b21, _b12, _b22 = sp.symbols("a b21 b12 b22", real=True)
 _envelope, _along = sp.symbols("A t", real=True)
 
@@ -127,15 +126,15 @@ def _balance() -> Balance:
 
     (x_odd, x_mean), (t_odd, t_mean) = parts(sp.diff(loss, x)), parts(sp.diff(loss, t))
     second = {mean: sp.solve(x_mean[2], mean)[0], shake: t_odd[2] / _a}
-    rate = _kappa * _rate * x_odd[2].xreplace(second) / _envelope
-    slide = -_dc * _rate * t_mean[2].xreplace(second)
+    rate = KAPPA * _rate * x_odd[2].xreplace(second) / _envelope
+    slide = -Q1 * _rate * t_mean[2].xreplace(second)
 
     def moved(f: sp.Expr) -> sp.Expr:
         return sp.diff(f, _envelope) * _envelope * rate + sp.diff(f, _along) * slide
 
-    inertia = (HALF + _kappa * _bend / 2) * moved(_envelope * rate)
-    rate2 = sp.expand((_kappa * _rate * x_odd[3].xreplace(second) - inertia) / _envelope)
-    slide2 = sp.expand(-_dc * _rate * t_mean[3].xreplace(second) - (HALF - _lag) * moved(slide))
+    inertia = (HALF + KAPPA * BEND / 2) * moved(_envelope * rate)
+    rate2 = sp.expand((KAPPA * _rate * x_odd[3].xreplace(second) - inertia) / _envelope)
+    slide2 = sp.expand(-Q1 * _rate * t_mean[3].xreplace(second) - (HALF - LAG) * moved(slide))
     # the sharpness along the curve is what the oscillation feels at zero envelope
     bend = sp.expand(x_odd[3].xreplace(second) / _envelope).coeff(_envelope, 0).coeff(_along, 2)
     where = excess / _b21 - bend * excess**2 / _b21**3
@@ -204,22 +203,15 @@ def settling_law(rule: Edge) -> Settling:
             "use a rule such as gradient descent, heavy ball or Nesterov",
         )
     eta = rule.parameters.eta
-    gain = sp.cancel((1 - z) / rule.filter)
-    first, second = (tidy(sp.diff(gain, z, n).subs(z, -1)) for n in (1, 2))
-    dc = tidy(rule.filter.subs(z, 1))
     sharp = tidy(rule.threshold)
     numbers = {
+        **filter_values(rule.filter),
         _rate: eta,
-        _edge: tidy(gain.subs(z, -1)),
-        _kappa: tidy(-1 / first),
-        _bend: second,
-        _dc: dc,
-        _lag: tidy(sp.diff(rule.filter, z).subs(z, 1) / dc),
         _a: sharp,
     }
     general, kept = _general()
     across, along, lag = (tidy(part.xreplace(numbers)) for part in general)
-    coefficient, speed = across + along + lag, numbers[_kappa]
+    coefficient, speed = across + along + lag, numbers[KAPPA]
     invariant = kept.xreplace(numbers)
     expressions = {
         "coefficient": coefficient,

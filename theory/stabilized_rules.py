@@ -17,7 +17,7 @@ from theory.circle import value
 from theory.errors import NoLinearEdge
 from theory.forms import readable, tidy
 from theory.linear_stability import Edge, cached_edge
-from theory.multiple_scales import BEND, KAPPA, LAG, Q1, K, cubic_motion
+from theory.multiple_scales import KAPPA, K, cubic_motion, filter_values
 from theory.multiple_scales import eta as _ETA
 from theory.taylor import ALPHA, BETA
 from theory.theorem import Theorem
@@ -124,8 +124,7 @@ def stabilization_of(theorem: Edge) -> Stabilization:
     """`stabilization` of a rule whose edge is derived already."""
     parameters = theorem.parameters
     q = _filter(theorem)
-    one, flip = {z: sp.Integer(1)}, {z: sp.Integer(-1)}
-    gain = tidy(q.xreplace(one))
+    gain = tidy(q.xreplace({z: sp.Integer(1)}))
     sign = sp.N(gain.xreplace(parameters.numbers())) if gain.is_finite is not False else sp.nan
     if not (sign.is_finite and sign.is_positive):
         raise NoLinearEdge(
@@ -135,16 +134,8 @@ def stabilization_of(theorem: Edge) -> Stabilization:
     named = {"critical": None, "kappa": None, "lag": None, "frequency": None, "drift": None, "damping_curvature": None}
     found: dict[str, sp.Expr | None] = dict(named)
     if theorem.crossing == "flip":
-        inverse = sp.cancel((1 - z) / q)
-        critical = tidy(inverse.xreplace(flip))
-        kappa = tidy(-1 / sp.diff(inverse, z).xreplace(flip))
-        numbers = {
-            KAPPA: kappa,
-            Q1: gain,
-            LAG: tidy(sp.diff(q, z).xreplace(one) / gain),
-            BEND: tidy(sp.diff(inverse, z, 2).xreplace(flip)),
-            K: critical,
-        }
+        numbers = filter_values(q)
+        critical, kappa = numbers[K], numbers[KAPPA]
         drift = cubic_motion().drift
         lag = tidy(sp.cancel(drift / (2 * ALPHA * _ETA**2 * KAPPA**2)).xreplace(numbers))
         eta = parameters.eta
