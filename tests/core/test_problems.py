@@ -44,6 +44,39 @@ def test_spectra_that_are_refused(spectrum: list, start: list | None, message: s
         problems.quadratic(spectrum, start=start)
 
 
+NEEDED = {
+    "cubic_normal_form": {"threshold": 2.0},
+    "curved_valley": {"threshold": 2.0},
+    "noisy_line": {"curvatures": [0.5, 1.5]},
+    "rank_one_quadratic": {"features": [[1.0, 2.0]]},
+    "quadratic": {"eigenvalues": [1.0, 0.1]},
+    "gaussian_mixture_mlp": {"hidden": (3,), "examples": 20},  # as it is, one million weights
+}
+"""Arguments without which, or with which sooner, a problem can be built."""
+
+
+def test_every_built_in_problem_starts_at_a_finite_loss_and_gradient() -> None:
+    builders = {name: build for name, build in problems.NAMED.items() if not name.startswith("cifar10")}  # needs files
+
+    def start(build, arguments):
+        problem = build(**arguments)
+        return problem.value_and_gradient(problem.params)
+
+    # as one program, with random numbers that compile fast: whether it is finite does not depend on which they are
+    with jax.default_prng_impl("rbg"):
+        starts = jax.jit(lambda: {name: start(build, NEEDED.get(name, {})) for name, build in builders.items()})()
+    assert [name for name, both in starts.items() if not all(np.isfinite(x).all() for x in jax.tree.leaves(both))] == []
+
+
+def test_the_start_of_digits_is_pinned() -> None:
+    """What was published of this problem stays reproducible, whatever becomes of the code that builds it."""
+    problem = problems.digits_mlp()
+    np.testing.assert_allclose(problem.value(problem.params), 0.6944873921245309, rtol=1e-13)  # reordered sums
+    assert float(problem.params[0][0][0, 0]) == pytest.approx(0.12550178170204163, rel=1e-15)
+    other = problems.digits_mlp(loss="cross_entropy", examples=100, seed=3)
+    np.testing.assert_allclose(other.value(other.params), 2.2464391641159542, rtol=1e-13)  # as above
+
+
 def test_digits() -> None:
     problem = problems.digits_mlp()
     assert [tuple(leaf.shape) for leaf in jax.tree.leaves(problem.params)] == [
@@ -81,7 +114,8 @@ def test_digits_that_are_refused(settings: dict) -> None:
 
 
 def test_the_registry_is_found() -> None:
-    assert {"quadratic", "digits_mlp"} <= set(problems.NAMED)
+    networks = {"digits_cnn", "chebyshev_mlp", "teacher_student", "gaussian_mixture_mlp", "sorting_attention"}
+    assert {"quadratic", "digits_mlp", "cifar10_mlp", "cifar10_cnn"} | networks <= set(problems.NAMED)
     assert problems.NAMED["quadratic"] is problems.quadratic
     with pytest.raises(AttributeError, match="no problem is called 'nothing'"):
         _ = problems.nothing

@@ -6,30 +6,56 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax import Array
+import jax.numpy as jnp
+from jax import Array, lax
 
 PyTree = Any
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["params", "data"], meta_fields=["loss", "name"])
+@dataclass(frozen=True)
+class Model:
+    """The loss of a network on examples: `criterion(apply(params, inputs), targets)` with data = (inputs, targets).
+
+    `apply(params, inputs (n, ...)) -> outputs (n, ...)`, one row for each example whatever the others are;
+    `criterion(outputs, targets) -> ()` a mean over the leading axis. As the `loss` of a `Problem` it lets observers see
+    the outputs (accuracy) and curvature see the two halves of the Hessian (Gauss-Newton). Two Models of the same
+    functions are equal, so that a compiled program serves both.
+    """
+
+    apply: Callable[[PyTree, Array], Array]
+    criterion: Callable[[Array, Array], Array]
+
+    def __call__(self, params: PyTree, data: tuple[Array, Array]) -> Array:
+        """The mean loss over the examples of `data`."""
+        inputs, targets = data
+        return self.criterion(self.apply(params, inputs), targets)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["params", "data", "test"], meta_fields=["loss", "name", "chunk"]
+)
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A scalar function to be minimised from a starting point.
 
     `loss(params)`, or `loss(params, data)` when `data` is not None, is a real scalar; with data it is the
     *mean* over the leading axis that all leaves of `data` share, so gradients and Hessians are means too.
-    `params` is any pytree of floating arrays: the start of every run. A Problem is itself a pytree whose
-    leaves are `params` and `data`, so it passes through `jax.jit` and `jax.vmap`; `loss` and `name` are
+    `params` is any pytree of floating arrays: the start of every run. `test`: examples like `data` that are not trained
+    on, or None. `chunk`: how many examples are looked at together (None: all); sums over chunks bound the memory of
+    gradients and Hessian products and change values only by rounding. A Problem is itself a pytree whose
+    leaves are `params`, `data` and `test`, so it passes through `jax.jit` and `jax.vmap`; the rest is
     static, and a loss that is one function for many problems (no closure made anew for each) is compiled once
     for all of them.
 
-    Raises ValueError if `loss` is not callable.
+    Raises ValueError if `loss` is not callable, if chunk is below 1 or given without data.
     """
 
     loss: Callable[..., Array]
     params: PyTree
     data: PyTree = None
     name: str = ""
+    test: PyTree = None
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.loss):
@@ -37,20 +63,69 @@ class Problem:
                 f"a Problem needs a loss function, got {type(self.loss).__name__}: "
                 "write Problem(loss, params) or Problem(loss, params, data)"
             )
+        if self.chunk is not None and (self.chunk < 1 or self.data is None):
+            got = f"chunk={self.chunk}" + (" without data" if self.data is None else "")
+            raise ValueError(f"a Problem's chunk is a number of examples of its data, at least 1: got {got}")
+
+    @property
+    def examples(self) -> int:
+        """How many examples the data has: the length of its leading axis, 0 without data."""
+        return jax.tree.leaves(self.data)[0].shape[0] if self.data is not None else 0
 
     def value(self, params: PyTree) -> Array:
         """The loss at `params`."""
-        return self.loss(params) if self.data is None else self.loss(params, self.data)
+        if self.chunk is None:
+            return self.loss(params) if self.data is None else self.loss(params, self.data)
+        # remembered are the chunks, not what is inside them, also when this is differentiated
+        return self._mean(jax.checkpoint(lambda examples: self.loss(params, examples)))
 
     def gradient(self, params: PyTree) -> PyTree:
         """The gradient of the loss at `params`, a pytree like `params`."""
-        return jax.grad(self.value)(params)
+        return self.value_and_gradient(params)[1]
+
+    def value_and_gradient(self, params: PyTree) -> tuple[Array, PyTree]:
+        """The loss at `params` and its gradient, in one pass."""
+        if self.chunk is None:
+            return jax.value_and_grad(self.value)(params)
+        return self._mean(lambda examples: jax.value_and_grad(self.loss)(params, examples))
 
     def hvp(self, params: PyTree, vector: PyTree) -> PyTree:
         """The Hessian of the loss at `params` times `vector`, forward over reverse: about 1.3 to 2.5
         gradients."""
         return jax.jvp(self.gradient, (params,), (vector,))[1]
 
+    def hessian(self, params: PyTree) -> Callable[[PyTree], PyTree]:
+        """v -> H v at `params`, for several products at one point: what they share is computed once, unless `chunk`
+        bounds the memory."""
+        if self.chunk is None:
+            return jax.linearize(self.gradient, params)[1]
+        return lambda vector: self.hvp(params, vector)
+
+    def take(self, indices: Array) -> "Problem":
+        """The problem on the examples `indices` (b,) of its data: a mini-batch."""
+        batch = jax.tree.map(lambda leaf: leaf[indices], self.data)
+        return replace(self, data=batch, chunk=None)
+
     def with_params(self, params: PyTree) -> "Problem":
         """The same problem from another start."""
         return replace(self, params=params)
+
+    def _mean(self, function: Callable[[PyTree], PyTree]) -> PyTree:
+        """The mean over all examples of `function(examples)`, itself a mean, from one chunk after the other."""
+        chunk, total = int(self.chunk or 0), self.examples
+        whole = total // chunk
+
+        def added(sum_: PyTree, examples: PyTree) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, sum_, function(examples)), None
+
+        parts, rest = [], total - whole * chunk
+        if whole:
+            stacked = jax.tree.map(lambda leaf: leaf[: whole * chunk].reshape(whole, chunk, *leaf.shape[1:]), self.data)
+            shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], stacked))
+            zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            sum_, _ = lax.scan(added, zero, stacked)
+            parts.append(jax.tree.map(lambda leaf: leaf * (chunk / total), sum_))
+        if rest:
+            last = function(jax.tree.map(lambda leaf: leaf[whole * chunk :], self.data))
+            parts.append(jax.tree.map(lambda leaf: leaf * (rest / total), last))
+        return parts[0] if len(parts) == 1 else jax.tree.map(jnp.add, *parts)
