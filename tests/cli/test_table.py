@@ -17,9 +17,7 @@ def test_the_readme_shows_what_the_program_derives(capsys):
     shown = README.read_text().partition("<!-- thresholds -->")[2].partition("<!-- /thresholds -->")[0].strip()
     assert shown == printed, "paste the output of `toylab derive --table` into the README"
     assert len(printed.splitlines()) == len(NAMED) + 2
-
-
-def test_the_table_as_json_is_one_object_of_theorems(capsys):
+    # and as JSON one object of theorems, which are derived by now
     assert main(["derive", "--table", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert set(records) == set(NAMED)

@@ -56,11 +56,11 @@ def _draw(random: np.random.Generator, count: int, dimension: int) -> Sample:
 
 
 def _one(random: np.random.Generator, tier: str) -> Sample:
-    return _draw(random, {"quick": 3, "default": 12, "long": 100}[tier], 1)
+    return _draw(random, {"quick": 3, "default": 6, "long": 100}[tier], 1)
 
 
 def _many(random: np.random.Generator, tier: str) -> Sample:
-    return _draw(random, {"quick": 1, "default": 6, "long": 50}[tier], int(random.integers(2, 6)))
+    return _draw(random, {"quick": 1, "default": 3, "long": 50}[tier], int(random.integers(2, 6)))
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -43,6 +43,12 @@ def slow_shapes(rule: str, dimension: int) -> list[tuple[int, ...]]:
     return [leaves[i].shape for i in _roles(rule).slow]
 
 
+def fast_size(rule: str, dimension: int) -> int:
+    """Numbers in the fast state for a weight vector of that dimension."""
+    leaves = jax.tree.leaves(NAMED[rule](learning_rate=0.1).init(jnp.zeros(dimension)))
+    return sum(leaves[i].size for i in _roles(rule).fast)
+
+
 def held_map(
     rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], gradient: Callable, dimension: int
 ) -> tuple[Callable, int]:
@@ -77,16 +83,33 @@ def step_matrix(rule: str, hyperparameters: Mapping[str, Array], slow: list[Arra
     return jax.vmap(run, in_axes=1, out_axes=1)(AMPLITUDE * jnp.eye(size)) / AMPLITUDE
 
 
-def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> Array:
+_BLOCK = 256
+"""Rows that are computed at once: a rule's step is compiled once, however many members and scales are asked for."""
+
+
+def in_blocks(run: Callable, *rows: Any, block: int = _BLOCK) -> Any:
+    """``run(*rows)`` in blocks of one length, the last one filled up; every leaf of ``rows`` and of what is returned
+    (NumPy arrays) has the leading axis (rows,), along which ``run`` must not mix.
+    """
+    count = len(jax.tree.leaves(rows)[0])
+    places = np.pad(np.arange(count), (0, -count % block)).reshape(-1, block)
+    found = [run(*jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[place]), rows)) for place in places]  # noqa: B023
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *found)
+
+
+def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> np.ndarray:
     """(members, scales): `step_matrix` for every member at every Hessian of it."""
     _roles(rule)  # found by running the rule, which cannot be done inside the compiled program
-    return _compiled(rule, _arrays(hyperparameters), _list(slow), jnp.asarray(hessians))
+    members, scales, *shape = np.shape(hessians)
+    repeated = partial(np.repeat, repeats=scales, axis=0)
+    named, held = jax.tree.map(repeated, (dict(hyperparameters), list(slow)))
+    found = in_blocks(partial(_compiled, rule), named, held, np.reshape(hessians, (-1, *shape)))
+    return found.reshape(members, scales, *found.shape[1:])
 
 
 @partial(jax.jit, static_argnums=0)
 def _compiled(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> Array:
-    over_scales = jax.vmap(partial(step_matrix, rule), in_axes=(None, None, 0))
-    return jax.vmap(over_scales)(hyperparameters, slow, hessians)
+    return jax.vmap(partial(step_matrix, rule))(hyperparameters, slow, hessians)
 
 
 @jax.jit
@@ -107,27 +130,33 @@ def _exponent(matrix: Array) -> Array:
 
 def exponents(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> np.ndarray:
     """Lyapunov exponents (members, scales) of the held step; hessians (members, scales, d, d)."""
-    return np.asarray(_exponent(_matrices(rule, hyperparameters, slow, hessians)))
+    matrices = _matrices(rule, hyperparameters, slow, hessians)
+    return in_blocks(_exponent, matrices.reshape(-1, *matrices.shape[2:])).reshape(matrices.shape[:2])
 
 
 def critical_scale(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessian: Array) -> np.ndarray:
     """The smallest c at which the held step on c H starts to grow, for each member; hessian (members, d, d).
 
-    Scanned upwards in steps of 3% over twelve decades, then bisected to the last digit.  NaN where nothing grows.
+    Scanned upwards in steps of 3% over twelve decades, then cut into 65 parts again and again, to the last digit.  NaN
+    where nothing grows.
     """
     eta = np.asarray(hyperparameters["learning_rate"])
+
+    def grows(scales: np.ndarray) -> np.ndarray:
+        rate = exponents(rule, hyperparameters, slow, scales[:, :, None, None] * hessian[:, None])
+        return rate > GROWS[rate.dtype]
+
     scan = np.geomspace(1e-6, 1e6, 935)[None, :] / eta[:, None]
-    rate = exponents(rule, hyperparameters, slow, scan[:, :, None, None] * hessian[:, None])
-    grows = rate > GROWS[rate.dtype]
-    first = np.argmax(grows, axis=1)
+    found = grows(scan)
+    first = np.argmax(found, axis=1)
     member = np.arange(len(eta))
     low, high = scan[member, np.maximum(first - 1, 0)], scan[member, first]
-    for _ in range(45):
-        middle = (low + high) / 2
-        rate = exponents(rule, hyperparameters, slow, middle[:, None, None, None] * hessian[:, None])
-        above = rate[:, 0] > GROWS[rate.dtype]
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return np.where(grows.any(axis=1), (low + high) / 2, np.nan)
+    for _ in range(8):
+        ends = np.linspace(low, high, 66, axis=1)
+        inside = np.pad(grows(ends[:, 1:-1]), ((0, 0), (0, 1)), constant_values=True)
+        first = np.argmax(inside, axis=1)
+        low, high = ends[member, first], ends[member, first + 1]
+    return np.where(found.any(axis=1), (low + high) / 2, np.nan)
 
 
 def cosine_of_oscillation(rule: str, hyperparameters: Mapping, slow: list, hessian: Array) -> np.ndarray:
@@ -135,7 +164,7 @@ def cosine_of_oscillation(rule: str, hyperparameters: Mapping, slow: list, hessi
 
     Differences d_t of the weight (a mode that stands still drops out) obey d_{t+1} + d_{t-1} = 2 cos(angle) d_t.
     """
-    matrix = np.asarray(_matrices(rule, hyperparameters, slow, hessian[:, None]))[:, 0]
+    matrix = _matrices(rule, hyperparameters, slow, hessian[:, None])[:, 0]
     out = []
     for m in matrix:
         late = m
@@ -175,7 +204,7 @@ def naive_bracket(
 
 def _diverges(rule: str, hyperparameters: Mapping, slow: list, scales: Array, hessian: Array, steps: int) -> np.ndarray:
     matrices = _matrices(rule, hyperparameters, slow, scales[..., None, None] * hessian[:, None])
-    return np.asarray(_run(matrices, jnp.asarray(hessian[:, None]), steps))
+    return np.asarray(_run(jnp.asarray(matrices), jnp.asarray(hessian[:, None]), steps))
 
 
 @partial(jax.jit, static_argnums=2)
@@ -200,14 +229,6 @@ def _run(matrices: Array, hessian: Array, steps: int) -> Array:
 
     _, sizes = jax.lax.scan(quarter, (x, jnp.zeros(matrices.shape[:-2])), None, length=4)
     return sizes[3] > sizes[2] + 1e-3  # rounding of a mode that stands still is far below, divergence far above
-
-
-def _arrays(hyperparameters: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: jnp.asarray(values) for name, values in hyperparameters.items()}
-
-
-def _list(slow: list[Array]) -> list[Array]:
-    return [jnp.asarray(value) for value in slow]
 
 
 def rules() -> tuple[str, ...]:

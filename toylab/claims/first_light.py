@@ -12,9 +12,9 @@ from toylab.claims.comparisons import measurement
 from toylab.optimizers import NAMED
 
 RUNS: dict[str, tuple[dict[str, float], int]] = {
-    "gd": ({"learning_rate": 0.28}, 2000),
-    "rmsprop": ({"learning_rate": 3e-4, "decay": 0.99}, 3000),
-    "adam": ({"learning_rate": 2e-3, "b1": 0.9, "b2": 0.99}, 3000),
+    "gd": ({"learning_rate": 0.28}, 1500),
+    "rmsprop": ({"learning_rate": 3e-4, "decay": 0.99}, 1500),
+    "adam": ({"learning_rate": 2e-3, "b1": 0.9, "b2": 0.99}, 1500),
 }
 
 
@@ -23,7 +23,7 @@ def _plateaus(sample: Any) -> dict[str, np.ndarray]:
     out = {}
     for rule, (settings, steps) in RUNS.items():
         run = toylab.train(
-            problem, NAMED[rule](**settings), steps=steps, every=8, observe=toylab.observers(edge_ratio=True)
+            problem, NAMED[rule](**settings), steps=steps, every=30, observe=toylab.observers(edge_ratio=True)
         )
         settled = toylab.plateau(run.steps, run.edge_ratio)
         out[rule] = np.array([settled.mean, settled.spread, settled.pairs, settled.reached])

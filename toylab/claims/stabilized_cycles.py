@@ -94,7 +94,8 @@ def toys(rule: str, points: list[dict[str, float]], jets: list[dict[str, float]]
     rows = []
     for point, jet in zip(points, jets, strict=True):
         scale, numbers = preconditioner(rule, point), theorem(rule).at(**point)
-        row = {name: scale * value * UNIT ** _POWERS[name] for name, value in jet.items() if name != "alpha"}
+        # also those left out are given, as zeros: one compiled program serves every jet
+        row = {name: scale * jet.get(name, 0.0) * UNIT**power for name, power in _POWERS.items()}
         row |= {
             "threshold": scale * numbers.threshold(),
             "sharpening_rate": scale**2 * jet["alpha"],
@@ -127,7 +128,7 @@ def found(sample: Sample) -> dict[str, toy.Cycle]:
 
 
 def _any_rule(random: np.random.Generator, tier: str, default: int = 100) -> Sample:
-    count = {"quick": 5, "default": 15, "long": 60}[tier]  # as many as in _general: one compiled program serves both
+    count = {"quick": 5, "default": 15, "long": 60}[tier]
     sample = {}
     for rule in some_flips(random, tier, default):
         points = [drawn_point(rule, random) for _ in range(count)]
@@ -199,7 +200,7 @@ FLOQUET = Claim(
         "in e-folds and radians a step: the eigenvalues of pairs 1e-3 apart are found to 1e-13, here a thousandfold",
         scale=1.0,
     ),
-    draw=_any_rule,
+    draw=partial(_any_rule, default=8),
     predicted=_multipliers,
     measure=lambda sample: {r: toy.largest(c.multipliers) for r, c in found(sample).items()},
 )

@@ -52,15 +52,8 @@ def two_cycles(
     build: Build = cubic_normal_form,
 ) -> Cycle:
     """Newton's search for a 2-cycle near ``start`` (members, weights); multipliers from the Jacobians of two steps."""
-    lab.slow_shapes(rule, 2)  # roles are found by running the rule, which cannot be done inside the compiled program
-    named = {n: jnp.asarray(v) for n, v in hyperparameters.items()}
-    model = {name: jnp.asarray(value) for name, value in model.items()}
-
-    def step(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        after, jacobian = _linearised(rule, build, named, model, jnp.asarray(z))
-        return np.asarray(after), np.asarray(jacobian)
-
-    z = _swinging_start(step, start)
+    step = _linearised_step(rule, hyperparameters, model, build)
+    z = _swinging_start(step, _at_rest(rule, start), start.shape[1])
     one = np.eye(z.shape[1])
     move = z
     for _ in range(12):
@@ -76,24 +69,36 @@ def two_cycles(
     return Cycle(points, np.abs(move).max(axis=1) / unit, np.linalg.eigvals(second @ first))
 
 
+Step = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _linearised_step(rule: str, hyperparameters: Mapping, model: Model, build: Build) -> Step:
+    """z = (w, fast state) (members, n) -> one step of every member and its Jacobian."""
+    lab.slow_shapes(rule, 2)  # roles are found by running the rule, which cannot be done inside the compiled program
+    linearised, members = partial(_linearised, rule, build), (dict(hyperparameters), dict(model))
+    return lambda z: lab.in_blocks(linearised, *members, z, block=16)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _linearised(rule: str, build: Build, hyperparameters: Mapping, model: Model, z: Array) -> tuple[Array, Array]:
-    """One step of every member and its Jacobian; ``z`` may carry the weights only, the fast state being zero then."""
-
     def one(hyperparameters: Mapping, model: Model, z: Array) -> tuple[Array, Array]:
-        run, size = _map(rule, hyperparameters, build(**model))
-        z = jnp.concatenate([z, jnp.zeros(size - z.size)])
+        run, _ = _map(rule, hyperparameters, build(**model))
         return run(z), jax.jacfwd(run)(z)
 
     return jax.vmap(one)(hyperparameters, model, z)
 
 
-def _swinging_start(step: Any, weight: np.ndarray) -> np.ndarray:
-    """(w, fast state) with the fast state that swings along with x -> -x: the held step is affine in it."""
-    after, jacobian = step(weight)
-    n = weight.shape[1]
-    fast = jacobian[:, n:, n:] + np.eye(after.shape[1] - n)
-    return np.concatenate([weight, -(np.linalg.pinv(fast) @ after[:, n:, None])[..., 0]], axis=1)
+def _at_rest(rule: str, weight: np.ndarray) -> np.ndarray:
+    """(w, fast state) with zeros for the fast state."""
+    return np.pad(weight, ((0, 0), (0, lab.fast_size(rule, weight.shape[1]))))
+
+
+def _swinging_start(step: Step, z: np.ndarray, weights: int) -> np.ndarray:
+    """``z`` with the fast state that swings along with x -> -x: the held step is affine in it."""
+    after, jacobian = step(z)
+    fast = jacobian[:, weights:, weights:] + np.eye(z.shape[1] - weights)
+    swinging = -(np.linalg.pinv(fast) @ after[:, weights:, None])[..., 0]
+    return np.concatenate([z[:, :weights], swinging], axis=1)
 
 
 def largest(multipliers: np.ndarray) -> np.ndarray:
@@ -133,15 +138,10 @@ def paths(
     rule: str, hyperparameters: Mapping[str, np.ndarray], model: Model, start: np.ndarray, steps: int
 ) -> np.ndarray:
     """(members, steps, 2): the held rule from ``start`` (members, 2), its fast state swinging along with x."""
-    lab.slow_shapes(rule, 2)
-    named = {n: jnp.asarray(v) for n, v in hyperparameters.items()}
-    model = {name: jnp.asarray(value) for name, value in model.items()}
-
-    def step(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        after, jacobian = _linearised(rule, cubic_normal_form, named, model, jnp.asarray(z))
-        return np.asarray(after), np.asarray(jacobian)
-
-    return np.asarray(_paths(rule, named, model, jnp.asarray(_swinging_start(step, start)), steps))
+    step = _linearised_step(rule, hyperparameters, model, cubic_normal_form)
+    z = _swinging_start(step, _at_rest(rule, start), start.shape[1])
+    named, model = jax.tree.map(jnp.asarray, (dict(hyperparameters), dict(model)))
+    return np.asarray(_paths(rule, named, model, jnp.asarray(z), steps))
 
 
 def orbits(rule: str, hyperparameters: Mapping[str, np.ndarray], model: Model, start: np.ndarray, steps: int) -> Orbit:
