@@ -8,10 +8,14 @@ summarises it, `load` gives a saved run back. The symbolic side is the package `
 from importlib.metadata import PackageNotFoundError, version
 
 from toylab import curvature, filters, optimizers, problems
-from toylab.observe import observers, plateau
+from toylab.distances import distance
+from toylab.observed_step import observe_step
+from toylab.observing.chosen import observers
+from toylab.plateaus import plateau
 from toylab.problems.base import Problem
 from toylab.records import Status, Sweep, Trajectory, load
 from toylab.simulate import train
+from toylab.step_limits import max_learning_rate
 from toylab.sweeps import sweep
 
 try:
@@ -25,8 +29,11 @@ __all__ = [
     "Sweep",
     "Trajectory",
     "curvature",
+    "distance",
     "filters",
     "load",
+    "max_learning_rate",
+    "observe_step",
     "observers",
     "optimizers",
     "plateau",

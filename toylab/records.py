@@ -23,6 +23,7 @@ class Status(IntEnum):
     completed = 0  # all steps were taken
     diverged = 1  # loss, gradient or parameters left the finite numbers (or the given bound on the loss)
     nonfinite_input = 2  # loss or gradient were already not finite at the start
+    interrupted = 3  # stopped by the caller before all steps were taken
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def save(run: Trajectory | Sweep, path: str | os.PathLike) -> Path:
             np.savez_compressed(stream, **arrays)
             stream.flush()
             os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -1,6 +1,7 @@
 """Training as a compiled loop: step, observe, freeze on divergence, one chunk of steps at a time."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from toylab.gauging import Gauge, Kind, gauge
-from toylab.observe import Moment, Observers, observers
+from toylab.observing.base import Moment, step_keys
+from toylab.observing.batches import drawn_batch
+from toylab.observing.chosen import Observers, observers
 from toylab.problems.base import Problem
 from toylab.records import Status, Trajectory, versions
 
@@ -21,12 +24,13 @@ Progress = Callable[[int, int, dict[str, np.ndarray]], None]
 
 
 class Schedule(NamedTuple):
-    """When to observe: the first `pair` of every `stride` steps; `blocks` strides make a chunk. Static under
-    jit."""
+    """When to observe: the first `pair` of every `stride` steps; at most `blocks` strides make a chunk. `batch`: of how
+    many examples a step's gradient is the mean, None for all. Static under jit."""
 
     stride: int
     pair: int
     blocks: int
+    batch: int | None = None
 
     def observed(self, steps: int) -> np.ndarray:
         """The numbers of all observed iterates of a run of `steps` steps, ascending."""
@@ -34,14 +38,16 @@ class Schedule(NamedTuple):
         return candidates[candidates < steps]
 
 
-def schedule(steps: int, every: int, chunk: int) -> Schedule:
+def schedule(problem: Problem, steps: int, every: int, chunk: int, batch_size: int | None) -> Schedule:
     """Consecutive pairs (t, t + 1) every `every` steps; every step if `every` is 1 or 2. Raises ValueError
-    below 1."""
-    for name, number in (("steps", steps), ("every", every), ("chunk", chunk)):
-        if number != int(number) or number < 1:
+    below 1, for a batch larger than the data."""
+    for name, number in (("steps", steps), ("every", every), ("chunk", chunk), ("batch_size", batch_size)):
+        if number is not None and (number != int(number) or number < 1):
             raise ValueError(f"got {name}={number}, needs a whole number of at least 1: try {name}=100")
+    if batch_size is not None and batch_size > problem.examples:
+        raise ValueError(f"got batch_size={batch_size}, needs at most the {problem.examples} examples of the problem")
     stride, pair = (1, 1) if every <= 2 else (int(every), 2)
-    return Schedule(stride, pair, max(1, min(int(chunk), int(steps)) // stride))
+    return Schedule(stride, pair, max(1, min(int(chunk), int(steps)) // stride), batch_size)
 
 
 class Rule(NamedTuple):
@@ -53,20 +59,31 @@ class Rule(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What the next step needs. `status` (): 0 while running; `taken` (): steps taken; `memory`: the
-    observers'."""
+    """What the next step needs. `previous`: the weights one step ago; `key`: the run's random key, from which each
+    step's own is folded; `status` (): 0 while running; `taken` (): steps taken; `memory`: the observers'."""
 
     params: PyTree
+    previous: PyTree
     state: PyTree
     memory: PyTree
+    key: Array
     status: Array
     taken: Array
 
 
-def begin(problem: Problem, rule: Rule, observe: Observers) -> Carry:
+class Step(NamedTuple):
+    """One step as computed, whether or not it is then taken: loss and gradient that it uses, and where it leads."""
+
+    loss: Array
+    grads: PyTree
+    params: PyTree
+    state: PyTree
+
+
+def begin(problem: Problem, rule: Rule, observe: Observers, key: Array) -> Carry:
     """The carry at the start of a run."""
-    zero = jnp.zeros((), jnp.int32)
-    return Carry(problem.params, rule.transform.init(problem.params), observe.init(problem.params), zero, zero)
+    zero, params = jnp.zeros((), jnp.int32), problem.params
+    return Carry(params, params, rule.transform.init(params), observe.init(params), key, zero, zero)
 
 
 def advance(
@@ -88,20 +105,46 @@ def advance(
 
     begun, end = jnp.asarray(start, jnp.int32), jnp.asarray(steps, jnp.int32)
 
+    def step_from(carry: Carry, number: Array, whole: tuple[Array, PyTree] | None) -> Step:
+        if plan.batch is None:
+            loss, grads = problem.value_and_gradient(carry.params) if whole is None else whole
+        else:
+            sampled, _ = step_keys(carry.key, number)
+            batch = problem.take(drawn_batch(sampled, problem.examples, plan.batch))
+            loss, grads = batch.value_and_gradient(carry.params)
+        updates, state = rule.transform.update(grads, carry.state, carry.params)
+        return Step(loss, grads, optax.apply_updates(carry.params, updates), state)
+
     def looked(carry: Carry, number: Array, count: Array) -> tuple[Carry, dict[str, Array]]:
-        loss, grads = jax.value_and_grad(problem.value)(carry.params)
-        _, hessian = jax.linearize(problem.gradient, carry.params)
+        if observe.needs_curvature:
+            loss, grads, hvp = problem.expanded(carry.params)
+        else:
+            (loss, grads), hvp = problem.value_and_gradient(carry.params), None
+        step = step_from(carry, number, (loss, grads))
         moment = Moment(
-            problem, rule.transform, rule.kind, rule.gauge, carry.params, carry.state, loss, grads, hessian, count
+            problem=problem,
+            transform=rule.transform,
+            kind=rule.kind,
+            gauge=rule.gauge,
+            params=carry.params,
+            state=carry.state,
+            previous=carry.previous,
+            following=step.params,
+            loss=loss,
+            grads=grads,
+            step_grads=step.grads,
+            hvp=hvp,
+            run_key=carry.key,
+            number=number,
+            count=count,
         )
         memory, records = observe.observe(carry.memory, moment)
         running = carry.status == Status.completed
         records = {name: jnp.where(running, value, _fill(value.dtype)) for name, value in records.items()}
-        return _stepped(rule, carry._replace(memory=memory), loss, grads, number, end, bound), records
+        return _stepped(carry._replace(memory=memory), step, number, end, bound), records
 
     def unseen(number: Array, carry: Carry) -> Carry:
-        loss, grads = jax.value_and_grad(problem.value)(carry.params)
-        return _stepped(rule, carry, loss, grads, number, end, bound)
+        return _stepped(carry, step_from(carry, number, None), number, end, bound)
 
     def block(index: Array, both: tuple[Carry, dict[str, Array]]) -> tuple[Carry, dict[str, Array]]:
         carry, buffers = both
@@ -128,21 +171,17 @@ def advance(
     return lax.fori_loop(0, blocks, block, (carry, buffers))
 
 
-def _stepped(
-    rule: Rule, carry: Carry, loss: Array, grads: PyTree, number: Array, steps: Array, bound: ArrayLike
-) -> Carry:
+def _stepped(carry: Carry, step: Step, number: Array, steps: Array, bound: ArrayLike) -> Carry:
     """Take the step if the run is still going, or freeze it where it is if anything is not finite."""
-    updates, state = rule.transform.update(grads, carry.state, carry.params)
-    params = optax.apply_updates(carry.params, updates)
-    valid = _finite((loss, grads)) & (loss <= bound)
-    sound = valid & _finite(params)
+    valid = _finite((step.loss, step.grads)) & (step.loss <= bound)
+    sound = valid & _finite(step.params)
     running = (carry.status == Status.completed) & (number < steps)
     go = running & sound
-    failure = jnp.where((number == 0) & ~_finite((loss, grads)), Status.nonfinite_input, Status.diverged)
-    return Carry(
-        params=_where(go, params, carry.params),
-        state=_where(go, state, carry.state),
-        memory=carry.memory,
+    failure = jnp.where((number == 0) & ~_finite((step.loss, step.grads)), Status.nonfinite_input, Status.diverged)
+    return carry._replace(
+        params=_where(go, step.params, carry.params),
+        previous=_where(go, carry.params, carry.previous),
+        state=_where(go, step.state, carry.state),
         status=jnp.where(running & ~sound, failure.astype(jnp.int32), carry.status),
         taken=carry.taken + go.astype(jnp.int32),
     )
@@ -160,50 +199,70 @@ def _fill(dtype: Any) -> float | int:
     return float("nan") if jnp.issubdtype(dtype, jnp.inexact) else -1
 
 
+SHORT, LONG = 0.5, 2.0  # seconds: a chunk that took less is followed by a larger one, one that took more by a smaller
+
+
+class Driven(NamedTuple):
+    """A run so far: how many steps are `done`, the last carry, the `latest` records, and all of them on demand."""
+
+    done: int
+    carry: Any
+    latest: dict[str, np.ndarray]
+    records: Callable[[], dict[str, np.ndarray]]
+
+
 def drive(
-    run_chunk: Callable[[PyTree, int], tuple[PyTree, dict[str, Array]]],
+    run_chunk: Callable[[Any, int, int], tuple[Any, dict[str, Array]]],
     carry: Any,
     plan: Schedule,
     steps: int,
     lead: int,
-    progress: Progress | None,
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """The host's loop over chunks: memory stays bounded by one chunk on the device, and progress shows.
+) -> Iterator[Driven]:
+    """The host's loop over chunks: memory stays bounded by one chunk on the device, and the caller may look, or stop.
 
-    `run_chunk(carry, start)` does one chunk; its records have `lead` batch axes before (blocks, pair). Stops
-    early once every member is frozen. Returns the last carry and the records with one axis for all observed
-    iterates.
+    `run_chunk(carry, start, stop)` does one chunk of at most `plan.blocks` strides; its records have `lead` batch axes
+    before (blocks, pair). Chunks grow or shrink with the time they take, which changes no result. Ends early once every
+    member is frozen; then the missing records are fill values.
     """
-    wanted = len(plan.observed(steps))
     pieces: list[dict[str, np.ndarray]] = []
-    for start in range(0, steps, plan.stride * plan.blocks):
-        carry, records = run_chunk(carry, start)
-        records = {name: np.asarray(values) for name, values in records.items()}
-        pieces.append(
-            {
-                name: values.reshape(*values.shape[:lead], -1, *values.shape[lead + 2 :])
-                for name, values in records.items()
-            }
-        )
-        done = min(steps, start + plan.stride * plan.blocks)
+
+    def joined(done: int, count: int) -> dict[str, np.ndarray]:
+        wanted, whole = len(plan.observed(done)), {}
+        for name in pieces[0]:
+            values = np.concatenate([piece[name] for piece in pieces[:count]], axis=lead)
+            padding = [(0, wanted - values.shape[lead] if axis == lead else 0) for axis in range(values.ndim)]
+            whole[name] = np.pad(values, padding, constant_values=_fill(values.dtype))
+        return whole
+
+    start, blocks, frozen = 0, 1, False
+    while start < steps and not frozen:
+        stop, begun = min(steps, start + plan.stride * blocks), time.monotonic()
+        carry, records = run_chunk(carry, start, stop)
+        seen = len(plan.observed(stop)) - len(plan.observed(start))
+        flat = {
+            name: values.reshape(*values.shape[:lead], -1, *values.shape[lead + 2 :])
+            for name, values in ((name, np.asarray(values)) for name, values in records.items())
+        }
+        pieces.append({name: np.take(values, np.arange(seen), axis=lead) for name, values in flat.items()})
+        frozen = bool(np.all(np.asarray(carry.status) != Status.completed))
+        took, start = time.monotonic() - begun, stop
+        blocks = min(plan.blocks, 2 * blocks) if took < SHORT else max(1, blocks // 2) if took > LONG else blocks
+        latest = {name: np.take(values, -1, axis=lead) for name, values in pieces[-1].items()}
+        yield Driven(stop, carry, latest, partial(joined, steps if frozen else stop, len(pieces)))
+
+
+def last_of(run: Iterator[Any], steps: int, progress: Progress | None) -> Any:
+    """The last item of a run, telling `progress(done, steps, latest records)` of each."""
+    now = None
+    for now in run:
         if progress is not None:
-            seen = len(plan.observed(done)) - len(plan.observed(start))
-            progress(done, steps, {name: np.take(values, seen - 1, axis=lead) for name, values in pieces[-1].items()})
-        if np.all(np.asarray(carry.status) != Status.completed):
-            break
-    joined = {}
-    for name in pieces[0] if pieces else ():
-        values = np.concatenate([piece[name] for piece in pieces], axis=lead)
-        missing = max(0, wanted - values.shape[lead])
-        padding = [(0, missing) if axis == lead else (0, 0) for axis in range(values.ndim)]
-        values = np.pad(values, padding, constant_values=_fill(values.dtype))
-        joined[name] = np.take(values, np.arange(wanted), axis=lead)
-    return carry, joined
+            progress(now.done, steps, now.latest)
+    return now
 
 
 @partial(jax.jit, static_argnames=("transform", "observe"))
-def _begin_one(problem: Problem, *, transform: optax.GradientTransformation, observe: Observers) -> Carry:
-    return begin(problem, Rule(transform, None, None), observe)
+def _begin_one(problem: Problem, key: Array, *, transform: optax.GradientTransformation, observe: Observers) -> Carry:
+    return begin(problem, Rule(transform, None, None), observe, key)
 
 
 @partial(jax.jit, static_argnames=("transform", "kind", "observe", "plan"))
@@ -212,7 +271,7 @@ def _advance_one(
     numbers: Gauge | None,
     carry: Carry,
     start: int,
-    steps: int,
+    stop: int,
     bound: float,
     *,
     transform: optax.GradientTransformation,
@@ -220,7 +279,7 @@ def _advance_one(
     observe: Observers,
     plan: Schedule,
 ) -> tuple[Carry, dict[str, Array]]:
-    return advance(problem, Rule(transform, kind, numbers), observe, plan, carry, start, steps, bound)
+    return advance(problem, Rule(transform, kind, numbers), observe, plan, carry, start, stop, bound)
 
 
 def train(
@@ -232,51 +291,92 @@ def train(
     chunk: int = 256,
     diverge_above: float = float("inf"),
     progress: Progress | None = None,
+    batch_size: int | None = None,
+    batch_seed: int = 0,
 ) -> Trajectory:
     """Run `transform` on `problem` for `steps` steps, as optax's own loop would.
 
     Iterate t = 0 ... steps - 1 is observed before its step: consecutive pairs (t, t + 1) every `every` steps,
-    all if `every` <= 2. `chunk` steps are run between two calls of `progress(done, steps, latest records)`;
-    it bounds memory and does not change the result. A run whose loss, gradient or next parameters are not
+    all if `every` <= 2. At most `chunk` steps are run between two calls of `progress(done, steps, latest records)`;
+    it bounds memory and does not change the result. `batch_size`: each step uses the gradient of that many
+    examples, drawn anew without replacement from `batch_seed` (None: of all examples); observers see the whole problem.
+    A run whose loss, gradient or next parameters are not
     finite, or whose loss exceeds `diverge_above`, freezes at its last finite iterate with a status; nothing
     is raised for it.
 
-    Raises ValueError for steps, every or chunk below 1 or for something that is no Problem or no optimizer;
-    NoLinearEdge (a ValueError) if the edge ratio is asked for and the rule has none.
+    Raises ValueError for steps, every, chunk or batch_size below 1, a batch larger than the data, or for something that
+    is no Problem or no optimizer; NoLinearEdge (a ValueError) if the edge ratio is asked for and the rule has none.
+    """
+    run = training(problem, transform, steps, observe, every, chunk, diverge_above, batch_size, batch_seed)
+    return last_of(run, steps, progress).trajectory()
+
+
+class Partial(NamedTuple):
+    """A run after `done` of its steps: the `latest` records, and the trajectory so far on demand."""
+
+    done: int
+    latest: dict[str, np.ndarray]
+    trajectory: Callable[[], Trajectory]
+
+
+def training(
+    problem: Problem,
+    transform: optax.GradientTransformation,
+    steps: int,
+    observe: Observers = observers(),
+    every: int = 1,
+    chunk: int = 256,
+    diverge_above: float = float("inf"),
+    batch_size: int | None = None,
+    batch_seed: int = 0,
+) -> Iterator[Partial]:
+    """As `train`, one chunk after the other: for a caller who wants to look, to save, or to stop in between.
+
+    A trajectory asked for before the end has the status `interrupted`. Raises what `train` raises, at once.
     """
     check_problem(problem)
     check_rule(transform, problem)
-    plan = schedule(steps, every, chunk)
+    plan = schedule(problem, steps, every, chunk, batch_size)
     kind, numbers = gauge(transform, problem.params) if observe.needs_gauge else (None, None)
-    carry = _begin_one(problem, transform=transform, observe=observe)
+    choices = {"transform": transform, "observe": observe}
+    carry = _begin_one(problem, jax.random.key(batch_seed), **choices)
+    config = configuration(problem, steps, every, observe, diverge_above, batch_size, batch_seed)
 
-    def run_chunk(carry: Carry, start: int) -> tuple[Carry, dict[str, Array]]:
-        return _advance_one(
-            problem,
-            numbers,
-            carry,
-            start,
-            steps,
-            float(diverge_above),
-            transform=transform,
-            kind=kind,
-            observe=observe,
-            plan=plan,
-        )
+    def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
+        bound = float(diverge_above)
+        return _advance_one(problem, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
 
-    carry, records = drive(run_chunk, carry, plan, steps, 0, progress)
-    config = {
+    def trajectory(now: Driven) -> Trajectory:
+        status, records = Status(int(now.carry.status)), now.records()
+        if status == Status.completed and now.done < steps:
+            status = Status.interrupted
+        observed = plan.observed(now.done if status == Status.interrupted else steps)
+        return Trajectory(observed, records, status, int(now.carry.taken), now.carry.params, now.carry.state, config)
+
+    return (Partial(now.done, now.latest, partial(trajectory, now)) for now in drive(run_chunk, carry, plan, steps, 0))
+
+
+def configuration(
+    problem: Problem,
+    steps: int,
+    every: int,
+    observe: Observers,
+    diverge_above: float,
+    batch_size: int | None,
+    batch_seed: int,
+) -> dict[str, Any]:
+    """What was run, as JSON."""
+    return {
         "problem": problem.name,
         "steps": steps,
         "every": every,
         "observe": dict(observe.chosen),
+        "batch_size": batch_size,
+        "batch_seed": batch_seed,
         "precision": str(jnp.result_type(float)),
         "diverge_above": diverge_above if np.isfinite(diverge_above) else None,
         "versions": versions(),
     }
-    return Trajectory(
-        plan.observed(steps), records, Status(int(carry.status)), int(carry.taken), carry.params, carry.state, config
-    )
 
 
 def check_problem(problem: Any) -> None:

@@ -14,10 +14,23 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from toylab.gauging import Gauge, Kind, gauges
-from toylab.observe import Observers, observers
+from toylab.observing.chosen import Observers, observers
 from toylab.problems.base import Problem
-from toylab.records import Sweep, versions
-from toylab.simulate import Carry, Progress, Rule, Schedule, advance, begin, check_problem, check_rule, drive, schedule
+from toylab.records import Sweep
+from toylab.simulate import (
+    Carry,
+    Progress,
+    Rule,
+    Schedule,
+    advance,
+    begin,
+    check_problem,
+    check_rule,
+    configuration,
+    drive,
+    last_of,
+    schedule,
+)
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformation]
@@ -37,6 +50,8 @@ def sweep(
     diverge_above: float = float("inf"),
     one_by_one: bool = False,
     progress: Progress | None = None,
+    batch_size: int | None = None,
+    batch_seed: int = 0,
 ) -> Sweep:
     """Train every member of a grid, `factory(**member, **fixed)`, on a problem from every seed.
 
@@ -47,20 +62,21 @@ def sweep(
     `seeds`: n for the keys `jax.random.key(0)` ... `key(n - 1)`, or any array to be mapped over along its
     first axis: keys, spectra, starts. `one_by_one` runs the members one after the other in the same program
     (`lax.map`) instead of side by side (`vmap`): better where batching weights is slow, as with convolutions
-    on a CPU. `steps`, `observe`, `every`, `chunk`, `diverge_above`, `progress` as in `toylab.train`; the
-    latest records have the members' axes. A member that diverges freezes and does not touch the others.
+    on a CPU. `steps`, `observe`, `every`, `chunk`, `diverge_above`, `progress`, `batch_size` as in `toylab.train`; the
+    latest records have the members' axes. Each seed draws its own mini-batches, the same for all its
+    hyperparameters. A member that diverges freezes and does not touch the others.
 
     Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
     `toylab.train` raises.
     """
     axes = _checked_grid(grid, factory, fixed)
     keys, make = _checked_seeds(problem, seeds)
-    plan = schedule(steps, every, chunk)
     members = _product(axes)
     first = {name: values[0] for name, values in members.items()}
     data = problem if make is _same else None
     example = make(jax.tree.map(lambda leaf: leaf[0], keys), data)
     check_problem(example)
+    plan = schedule(example, steps, every, chunk, batch_size)
     check_rule(_built(factory, first, fixed), example)
     built = partial(factory, **fixed)
     kind, numbers = gauges(built, members, example.params) if observe.needs_gauge else (None, None)
@@ -71,29 +87,23 @@ def sweep(
         "observe": observe,
         "one_by_one": one_by_one,
     }
-    carry = _begin_all(data, keys, members, **choices)
+    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(batch_seed)))
+    carry = _begin_all(data, (keys, drawing(jnp.arange(len(keys)))), members, **choices)
 
-    def run_chunk(carry: Carry, start: int) -> tuple[Carry, dict[str, Array]]:
-        return _advance_all(
-            data, keys, members, numbers, carry, start, steps, float(diverge_above), kind=kind, plan=plan, **choices
-        )
+    def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
+        bound = float(diverge_above)
+        return _advance_all(data, keys, members, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
 
-    carry, records = drive(run_chunk, carry, plan, steps, 2, progress)
+    last = last_of(drive(run_chunk, carry, plan, steps, 2), steps, progress)
+    carry, records = last.carry, last.records()
     shape = tuple(len(values) for values in axes.values())
 
     def on_grid(values: Array | np.ndarray) -> Any:
         return values.reshape(*shape, *values.shape[1:])
 
-    config = {
-        "problem": example.name,
+    config = configuration(example, steps, every, observe, diverge_above, batch_size, batch_seed) | {
         "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
         "fixed": {name: repr(value) for name, value in fixed.items()},
-        "steps": steps,
-        "every": every,
-        "observe": dict(observe.chosen),
-        "precision": str(jnp.result_type(float)),
-        "diverge_above": diverge_above if np.isfinite(diverge_above) else None,
-        "versions": versions(),
     }
     return Sweep(
         plan.observed(steps),
@@ -125,7 +135,7 @@ def _mapped(function: Callable, one_by_one: bool) -> Callable:
 @partial(jax.jit, static_argnames=("factory", "fixed", "make", "observe", "one_by_one"))
 def _begin_all(
     data: Problem | None,
-    keys: PyTree,
+    keys: tuple[PyTree, Array],
     members: dict[str, Array],
     *,
     factory: Factory,
@@ -136,7 +146,7 @@ def _begin_all(
 ) -> Carry:
     def member(hyperparameters: dict[str, Array]) -> Carry:
         rule = Rule(factory(**hyperparameters, **dict(fixed)), None, None)
-        return _mapped(lambda key: begin(make(key, data), rule, observe), one_by_one)(keys)
+        return _mapped(lambda both: begin(make(both[0], data), rule, observe, both[1]), one_by_one)(keys)
 
     return _mapped(member, one_by_one)(members)
 
@@ -149,7 +159,7 @@ def _advance_all(
     numbers: Gauge | None,
     carry: Carry,
     start: int,
-    steps: int,
+    stop: int,
     bound: float,
     *,
     factory: Factory,
@@ -167,7 +177,7 @@ def _advance_all(
 
         def one(both: tuple) -> tuple[Carry, dict[str, Array]]:
             key, carry = both
-            return advance(make(key, data), rule, observe, plan, carry, start, steps, bound)
+            return advance(make(key, data), rule, observe, plan, carry, start, stop, bound)
 
         return _mapped(one, one_by_one)((keys, carry))
 

@@ -1,9 +1,9 @@
-"""The plateau statistic on series whose answer is known, and the choice of observers."""
+"""The plateau statistic on series whose answer is known."""
 
 import numpy as np
 import pytest
 
-from toylab import observers, plateau
+from toylab import plateau
 
 
 def test_an_oscillation_of_period_two_cancels() -> None:
@@ -32,16 +32,6 @@ def test_what_is_not_a_plateau_is_a_value() -> None:
         plateau(steps, np.ones((2, 40)))
     with pytest.raises(ValueError, match="consecutive"):
         plateau(2 * steps, np.ones(40))
-
-
-def test_choosing_observers() -> None:
-    assert observers() == observers(edge_ratio=False)
-    assert hash(observers(sharpness=2)) == hash(observers(sharpness=2))
-    assert observers(edge_ratio=True).needs_gauge and not observers(sharpness=1).needs_gauge
-    with pytest.raises(ValueError, match="try sharpness"):
-        observers(sharpnes=2)
-    with pytest.raises(ValueError, match="needs True, False or a count"):
-        observers(sharpness=-1)
 
 
 def test_an_excursion_above_the_edge_at_the_start_is_no_plateau():

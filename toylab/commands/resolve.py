@@ -1,4 +1,4 @@
-"""From the text of RULE (later PROBLEM) to the callable it names: a built-in name, `module:factory` or
+"""From the text of RULE or PROBLEM to the callable it names: a built-in name, `module:factory` or
 `file.py:factory`.
 
 `optax:adam` and `optax:contrib.ademamix` are the second form. Modules are also looked for in the current
@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import Any
 
 from toylab.commands.bad_input import BadInput, nearest
-from toylab.commands.settings import LEARNING_RATES, check_names
+from toylab.commands.settings import LEARNING_RATES, Parameters, check_names
 
 FORMS = "a built-in name, optax:NAME, module:factory or file.py:factory"
+PROBLEM_FORMS = "a built-in name, module:factory or file.py:factory"
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,36 @@ class Resolved:
     name: str
     factory: Callable[..., Any]
 
+    @property
+    def parameters(self) -> Parameters:
+        """What the callable takes. **Errors:** `BadInput` if that cannot be read."""
+        found = _parameters(self)
+        names = tuple(name for name, one in found.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL))
+        return Parameters(self.name, names, any(one.kind is one.VAR_KEYWORD for one in found.values()))
 
-def resolved(text: str, named: Mapping[str, Callable[..., Any]], noun: str = "rule") -> Resolved:
+    def required(self) -> list[str]:
+        """The parameters without a default."""
+        several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        found = _parameters(self).items()
+        return [name for name, one in found if one.default is one.empty and one.kind not in several]
+
+    def called(self, settings: Mapping[str, Any]) -> Any:
+        """The callable's result. Raises what it raises."""
+        return _called(self.factory, _parameters(self), settings)
+
+
+def resolved(
+    text: str, named: Mapping[str, Callable[..., Any]], noun: str = "rule", instance: type | None = None
+) -> Resolved:
     """The callable that `text` names.
 
-    **Arguments:** `named` the built-in ones; `noun` what is sought, for messages.
+    **Arguments:** `named` the built-in ones; `noun` what is sought, for messages; `instance` a type whose objects may
+    be named too, instead of a callable that returns one.
     **Errors:** `BadInput` for an unknown name (with the nearest), a missing file or module, one that raises
     while it is imported, a missing attribute (with the callables there are), and for something that cannot be
     called.
     """
+    forms = FORMS if noun == "rule" else PROBLEM_FORMS
     if text in named:
         return Resolved(text, named[text])
     place, colon, attribute = text.rpartition(":")
@@ -47,11 +69,11 @@ def resolved(text: str, named: Mapping[str, Callable[..., Any]], noun: str = "ru
         if text.endswith(".py"):
             place, attribute = text, ""
         else:
-            hint = nearest(text, named, f"{noun}s are {', '.join(named)}" if len(named) <= 12 else f"needed {FORMS}")
+            hint = nearest(text, named, f"{noun}s are {', '.join(named)}" if len(named) <= 12 else f"needed {forms}")
             raise BadInput(f"no {noun} is called {text!r}", hint)
     module = _loaded_file(place) if place.endswith(".py") else _loaded_module(place, text)
     if not attribute:
-        raise BadInput(f"{text!r} names no {noun}, needed {FORMS}", _callables(module))
+        raise BadInput(f"{text!r} names no {noun}, needed {forms}", _callables(module))
     found: Any = module
     for part in attribute.split("."):
         try:
@@ -59,10 +81,23 @@ def resolved(text: str, named: Mapping[str, Callable[..., Any]], noun: str = "ru
         except AttributeError:
             hint = nearest(part, _callable_names(found), _callables(found))
             raise BadInput(f"{place} has no {attribute!r}", hint) from None
+    if instance is not None and isinstance(found, instance):
+        return Resolved(text, lambda: found)
     if not callable(found):
         message = f"{text} is a {type(found).__name__}, needed a callable that returns a {noun}"
         raise BadInput(message, _callables(module))
     return Resolved(text, found)
+
+
+def named_rule(text: str) -> Resolved:
+    """The callable that RULE names, not tried. **Errors:** `BadInput`."""
+    import optax
+
+    from toylab.optimizers import NAMED
+
+    if text not in NAMED and callable(getattr(optax, text, None)):
+        raise BadInput(f"no rule is called {text!r}", f"did you mean optax:{text}?")
+    return resolved(text, NAMED)
 
 
 def resolved_rule(text: str, settings: Mapping[str, Any]) -> Resolved:
@@ -73,13 +108,7 @@ def resolved_rule(text: str, settings: Mapping[str, Any]) -> Resolved:
     numeric hyperparameter, one that raises, and one that returns something else than an
     `optax.GradientTransformation`.
     """
-    import optax
-
-    from toylab.optimizers import NAMED
-
-    if text not in NAMED and callable(getattr(optax, text, None)):
-        raise BadInput(f"no rule is called {text!r}", f"did you mean optax:{text}?")
-    rule = resolved(text, NAMED)
+    rule = named_rule(text)
     parameters = _parameters(rule)
     open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     named = {name: one for name, one in parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)}
@@ -105,6 +134,58 @@ def resolved_rule(text: str, settings: Mapping[str, Any]) -> Resolved:
     if not all(callable(getattr(made, part, None)) for part in ("init", "update")):
         raise BadInput(f"{call} returned a {type(made).__name__}, needed an optax.GradientTransformation", hint)
     return rule
+
+
+def resolved_problem(text: str) -> Resolved:
+    """What PROBLEM names: a function that returns a `toylab.Problem`, or such a problem itself.
+
+    **Errors:** `BadInput`.
+    """
+    from toylab.problems import NAMED
+    from toylab.problems.base import Problem
+
+    return resolved(text, NAMED, "problem", Problem)
+
+
+def built_problem(problem: Resolved, settings: Mapping[str, Any]) -> Any:
+    """The `toylab.Problem`, its loss tried once (on shapes).
+
+    A single number becomes a tuple of one where the default is a tuple, and an integer `key` a random key.
+    **Errors:** `BadInput` for a missing argument, whatever the function or the loss raises, and anything that is no
+    problem.
+    """
+    import jax
+
+    from toylab.simulate import check_problem
+
+    given = {name: _fitted(name, value, _parameters(problem).get(name)) for name, value in settings.items()}
+    missing = [name for name in problem.required() if name not in given]
+    if missing:
+        raise BadInput(f"{problem.name} needs {', '.join(missing)}", f"give it with --set {missing[0]}=...")
+    call = f"{problem.name}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
+    hint = "give the arguments it needs with --set name=value"
+    try:
+        made = problem.called(given)
+    except ValueError as error:  # the problems' own refusals say what was needed
+        raise BadInput(f"{call}: {str(error).removeprefix(f'{problem.name}: ')}", hint) from error
+    except Exception as error:
+        raise BadInput(f"{call} raised {type(error).__name__}: {error}", hint) from error
+    try:
+        check_problem(made)
+    except (ValueError, jax.errors.JAXTypeError) as error:
+        raise BadInput(f"{call}: {error}", "PROBLEM must give a toylab.Problem(loss, params, data)") from error
+    except Exception as error:
+        raise BadInput(f"the loss of {call} raised {type(error).__name__}: {error}", "try it in Python") from error
+    return made
+
+
+def _fitted(name: str, value: Any, parameter: inspect.Parameter | None) -> Any:
+    if name == "key" and isinstance(value, int) and not isinstance(value, bool):
+        import jax
+
+        return jax.random.key(value)
+    wants_tuple = parameter is not None and isinstance(parameter.default, tuple)
+    return (value,) if wants_tuple and _is_number(value) else value
 
 
 def _called(factory: Callable[..., Any], named: Mapping[str, inspect.Parameter], trial: Mapping[str, Any]) -> Any:

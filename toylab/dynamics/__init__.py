@@ -7,6 +7,7 @@ from toylab.dynamics.averaged import averaged_dynamics
 from toylab.dynamics.base import Kernel, rollout
 from toylab.dynamics.constrained import Validity, constrained_trajectory
 from toylab.dynamics.discrete import discrete_steps
+from toylab.dynamics.gradient_flow import gradient_flow_steps
 from toylab.dynamics.predicted import predicted_dynamics
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "averaged_dynamics",
     "constrained_trajectory",
     "discrete_steps",
+    "gradient_flow_steps",
     "predicted_dynamics",
     "rollout",
 ]

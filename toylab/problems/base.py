@@ -94,12 +94,17 @@ class Problem:
         gradients."""
         return jax.jvp(self.gradient, (params,), (vector,))[1]
 
+    def expanded(self, params: PyTree) -> tuple[Array, PyTree, Callable[[PyTree], PyTree]]:
+        """Loss, gradient and v -> H v at `params`, for several products at one point: what they share with each other and
+        with the gradient is computed once, unless `chunk` bounds the memory."""
+        if self.chunk is not None:
+            return *self.value_and_gradient(params), lambda vector: self.hvp(params, vector)
+        (loss, gradient), pushed = jax.linearize(self.value_and_gradient, params)
+        return loss, gradient, lambda vector: pushed(vector)[1]
+
     def hessian(self, params: PyTree) -> Callable[[PyTree], PyTree]:
-        """v -> H v at `params`, for several products at one point: what they share is computed once, unless `chunk`
-        bounds the memory."""
-        if self.chunk is None:
-            return jax.linearize(self.gradient, params)[1]
-        return lambda vector: self.hvp(params, vector)
+        """v -> H v at `params`: see `expanded`."""
+        return self.expanded(params)[2]
 
     def take(self, indices: Array) -> "Problem":
         """The problem on the examples `indices` (b,) of its data: a mini-batch."""

@@ -1,4 +1,4 @@
-"""Curvature without matrices: Hessian products and top eigenpairs, each with its residual."""
+"""The top eigenpairs of a symmetric operator, sought until their residuals are small: restarted block Lanczos."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from toylab.problems.base import Problem
+from toylab.curvature.orthonormal import added, norm, random_unit, ritz, unit_or_zero
 
 PyTree = Any
 
@@ -23,7 +23,9 @@ class EigenPair(NamedTuple):
     one; unit Euclidean norm over all coordinates. `residual`: |A v - value v| / |value|, from a stored
     product and not an estimate: some eigenvalue lies within residual * |value| of `value`. `products`:
     products with A spent. `excluded`: coordinates left out because the inverse preconditioner is not a finite
-    number >= 0 there. Where there are fewer than k directions left, value and residual are NaN.
+    number >= 0 there. `converged`: whether the tolerance asked for was met. A value that is not marked so is a Rayleigh
+    quotient all the same, hence a lower bound of the eigenvalue up to rounding; it must not be used without a look at
+    its residual. Where there are fewer than k directions left, value and residual are NaN, `converged` False.
     """
 
     value: Array
@@ -31,27 +33,7 @@ class EigenPair(NamedTuple):
     residual: Array
     products: Array
     excluded: Array
-
-
-def hvp(function: Callable[[PyTree], Array], params: PyTree, vector: PyTree) -> PyTree:
-    """The Hessian of a scalar `function` at `params` times `vector` (a pytree like `params`), forward over
-    reverse."""
-    return jax.jvp(jax.grad(function), (params,), (vector,))[1]
-
-
-def dense_hessian(problem: Problem, params: PyTree) -> Array:
-    """The full Hessian (p, p) of the loss, rows and columns in the order of
-    `jax.flatten_util.ravel_pytree(params)`.
-
-    Costs p Hessian products and p^2 numbers: the oracle for small p.
-    """
-    flat, unravel = ravel_pytree(params)
-
-    def flat_gradient(point: Array) -> Array:
-        return ravel_pytree(problem.gradient(unravel(point)))[0]
-
-    hessian = jax.jacfwd(flat_gradient)(flat)
-    return 0.5 * (hessian + hessian.T)
+    converged: Array
 
 
 def top_eigenpair(
@@ -74,7 +56,10 @@ def top_eigenpair(
         limit=limit,
     )
     return pairs._replace(
-        value=pairs.value[0], residual=pairs.residual[0], vector=jax.tree.map(lambda leaf: leaf[0], pairs.vector)
+        value=pairs.value[0],
+        residual=pairs.residual[0],
+        converged=pairs.converged[0],
+        vector=jax.tree.map(lambda leaf: leaf[0], pairs.vector),
     )
 
 
@@ -112,16 +97,7 @@ def top_eigenpairs(
     count, dimension = jax.tree.leaves(start)[0].shape[0], flat.size
     if count > dimension:
         raise ValueError(f"got {count} eigenpairs to find in {dimension} dimensions: ask for at most {dimension}")
-    scale = jnp.ones_like(flat)
-    live = jnp.ones(flat.shape, dtype=bool)
-    if inverse_preconditioner is not None:
-        inverse = ravel_pytree(inverse_preconditioner)[0].astype(flat.dtype)
-        live = jnp.isfinite(inverse) & (inverse >= 0)
-        scale = jnp.sqrt(jnp.where(live, inverse, 0))
-
-    def apply(vector: Array) -> Array:
-        return scale * ravel_pytree(matvec(unravel(scale * vector)))[0]
-
+    apply, live = flattened(matvec, first, inverse_preconditioner)
     capacity = min(dimension, count * RESTART)
     everything = capacity == dimension
     first_size = capacity if everything else jnp.clip(count * jnp.asarray(products, jnp.int32), count, capacity)
@@ -140,7 +116,23 @@ def top_eigenpairs(
     unknown = jnp.full((count,), jnp.nan, flat.dtype)
     carry = (unknown, starts, unknown, jnp.zeros((), jnp.int32))
     values, vectors, residuals, spent = lax.while_loop(unfinished, search, carry)
-    return EigenPair(values, jax.vmap(unravel)(vectors), residuals, spent, jnp.sum(~live))
+    return EigenPair(values, jax.vmap(unravel)(vectors), residuals, spent, jnp.sum(~live), residuals <= tolerance)
+
+
+def flattened(
+    matvec: Callable[[PyTree], PyTree], like: PyTree, inverse_preconditioner: PyTree = None
+) -> tuple[Callable[[Array], Array], Array]:
+    """H, or P^-1/2 H P^-1/2, on flat vectors (p,) in the order of `ravel_pytree(like)`, and which coordinates are live.
+
+    Coordinates where the diagonal of P^-1 is not a finite number >= 0 are not: the operator is zero there.
+    """
+    flat, unravel = ravel_pytree(like)
+    if inverse_preconditioner is None:
+        return lambda vector: ravel_pytree(matvec(unravel(vector)))[0], jnp.ones(flat.shape, dtype=bool)
+    inverse = ravel_pytree(inverse_preconditioner)[0].astype(flat.dtype)
+    live = jnp.isfinite(inverse) & (inverse >= 0)
+    scale = jnp.sqrt(jnp.where(live, inverse, 0))
+    return lambda vector: scale * ravel_pytree(matvec(unravel(scale * vector)))[0], live
 
 
 def _block_lanczos(
@@ -156,70 +148,27 @@ def _block_lanczos(
     dtype = starts.dtype
     epsilon = jnp.finfo(dtype).eps
 
-    def orthogonalised(basis: Array, vector: Array) -> Array:
-        for _ in range(2):  # twice is enough (Giraud, Langou, Rozloznik 2005)
-            vector = vector - (basis @ vector) @ basis
-        return vector
-
-    def unit_or_zero(vector: Array, floor: Array | float) -> tuple[Array, Array]:
-        norm = _norm(vector)
-        good = jnp.isfinite(norm) & (norm > floor)
-        return jnp.where(good, vector / jnp.where(good, norm, 1), 0), good
-
-    def random_unit(index: Array | int) -> Array:
-        normal = jax.random.normal(jax.random.fold_in(jax.random.key(0), index), (dimension,), dtype=dtype)
-        return unit_or_zero(jnp.where(live, normal, 0), 0.0)[0]
-
-    def added(basis: Array, index: Array | int, candidate: Array, floor: Array | float) -> Array:
-        """The basis with `candidate` as its vector number `index`; a random direction where that is too
-        small."""
-        direction, good = unit_or_zero(orthogonalised(basis, candidate), floor)
-        direction = lax.cond(good, lambda: direction, lambda: orthogonalised(basis, random_unit(index)))
-        # Normalising magnifies what is left of the other directions when little is left: orthogonalise once more.
-        # What is then below sqrt(eps) was rounding: the basis already spans every live direction.
-        direction, _ = unit_or_zero(orthogonalised(basis, direction), jnp.sqrt(epsilon))
-        return lax.dynamic_update_index_in_dim(basis, direction, index, 0)
-
     basis = jnp.zeros((capacity + count, dimension), dtype)  # the last `count` rows are written and never used
     for index in range(count):
         begun, _ = unit_or_zero(jnp.where(live, starts[index], 0), 0.0)
-        stirred = begun + STIR * random_unit(capacity + index)
-        basis = added(basis, index, stirred, 10 * STIR * jnp.sqrt(epsilon))
+        stirred = begun + STIR * random_unit(capacity + index, live, dtype)
+        basis = added(basis, index, stirred, 10 * STIR * jnp.sqrt(epsilon), live, index)
 
     def extend(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         basis, images = carry
         image = apply(basis[index])
         images = lax.dynamic_update_index_in_dim(images, image, index, 0)
         # A candidate smaller than rounding in the product itself says nothing about the operator any more.
-        floor = 10 * epsilon * _norm(image)
-        return added(basis, index + count, image, floor), images
+        floor = 10 * epsilon * norm(image)
+        return added(basis, index + count, image, floor, live, index + count), images
 
     basis, images = lax.fori_loop(0, size, extend, (basis, jnp.zeros((capacity, dimension), dtype)))
     basis = jnp.where(jnp.arange(capacity)[:, None] < size, basis[:capacity], 0)
     inside = jnp.linalg.norm(basis, axis=1) > 0.5
-    projected = basis @ images.T
-    projected = 0.5 * (projected + projected.T)
-    # In units of its largest entry, so that a tiny operator is resolved like any other.
-    unit = _largest(projected)
-    projected = projected / unit
-    # Unused rows are zero; move their eigenvalues below all others, else they would beat a negative spectrum.
-    below = -1 - 2 * jnp.linalg.norm(projected)
-    values, weights = jnp.linalg.eigh(projected + jnp.diag(jnp.where(inside, 0, below)))
-    values, weights = unit * values[::-1][:count], weights[:, ::-1][:, :count].T
+    values, weights = ritz(basis @ images.T, inside)
+    values, weights = values[:count], weights[:count]
     vectors, products = weights @ basis, weights @ images
-    error = jax.vmap(_norm)(products - values[:, None] * vectors)
+    error = jax.vmap(norm)(products - values[:, None] * vectors)
     residuals = jnp.where(error == 0, 0, error / jnp.abs(values))
     exists = jnp.arange(count) < jnp.sum(inside)
     return jnp.where(exists, values, jnp.nan), vectors, jnp.where(exists, residuals, jnp.nan)
-
-
-def _largest(array: Array) -> Array:
-    """The largest absolute entry; 1 for zeros."""
-    largest = jnp.max(jnp.abs(array))
-    return jnp.where(largest == 0, 1, largest)
-
-
-def _norm(vector: Array) -> Array:
-    """The Euclidean norm without squaring numbers that underflow: a residual that vanishes must have vanished."""
-    largest = _largest(vector)
-    return largest * jnp.linalg.norm(vector / largest)

@@ -1,0 +1,189 @@
+"""The gradient of a network averaged over an oscillation along its top eigenvector: what self-stabilization rests on."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sympy as sp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from theory.taylor import averaged_gradient, x
+from toylab.claims.claim import Claim
+from toylab.claims.comparisons import equality, order
+from toylab.curvature import dense_hessian, sharpness_gradient
+from toylab.dynamics import discrete_steps, rollout
+from toylab.optimizers import NAMED
+from toylab.problems import Problem, chebyshev_mlp
+
+SOURCE = "theory.taylor.averaged_gradient; Cohen et al. 2022 (arXiv:2207.14484), Damian et al. (arXiv:2209.15594)"
+RATE, STEPS = 0.25, 400
+"""Gradient descent that leads to the weights, still below the edge 2/eta."""
+AMPLITUDES = 0.02 * 2.0 ** np.linspace(0, 3, 6)
+
+
+class Place(NamedTuple):
+    """Weights (members, p) with the top eigenvector, grad L and grad S there, all alike."""
+
+    weights: np.ndarray
+    top: np.ndarray
+    gradient: np.ndarray
+    sharpness_gradient: np.ndarray
+
+
+def network(seed: Array | int = 0) -> Problem:
+    """The small regression network of these claims, 48 weights."""
+    return chebyshev_mlp(degree=3, hidden=(16,), seed=seed)
+
+
+def value(flat: Array) -> Array:
+    """Its loss on flat weights (p,)."""
+    problem = network()
+    return problem.value(ravel_pytree(problem.params)[1](flat))
+
+
+@jax.jit
+def _reached(keys: Array) -> Place:
+    def one(key: Array) -> Place:
+        problem = network(key)
+        kernel = discrete_steps(problem, NAMED["gd"](RATE))
+        params = rollout(kernel, kernel.init(problem.params), STEPS)[0].params
+        flat = ravel_pytree(params)[0]
+        top = jnp.linalg.eigh(dense_hessian(problem, params))[1][:, -1]
+        return Place(flat, top, jax.grad(value)(flat), sharpness_gradient(value, flat, top))
+
+    return jax.vmap(one)(keys)
+
+
+def _draw(random: np.random.Generator, tier: str) -> Place:
+    """Weights from training at which the sharpness is rising along -grad L."""
+    count = {"quick": 3, "default": 8, "long": 64}[tier]
+    kept: list[Place] = []
+    while len(kept) < count:
+        found = _reached(jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, 8))))
+        each = [Place(*(np.asarray(field[i]) for field in found)) for i in range(8)]
+        kept += [place for place in each if place.gradient @ place.sharpness_gradient < 0]
+    return Place(*(np.stack(fields) for fields in zip(*kept[:count], strict=True)))
+
+
+def _mean(weights: Array, top: Array, amplitude: Array) -> Array:
+    """The mean of the real gradient over w +- amplitude u, (p,)."""
+    there, back = (jax.grad(value)(weights + way * amplitude * top) for way in (1, -1))
+    return (there + back) / 2
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The order of what is left
+
+
+@jax.jit
+def _left(at: Place, amplitudes: Array) -> Array:
+    """|mean of grad L - grad L - (x^2/2) grad S|, (members, amplitudes)."""
+
+    def one(place: Place, amplitude: Array) -> Array:
+        model = place.gradient + amplitude**2 / 2 * place.sharpness_gradient
+        return jnp.linalg.norm(_mean(place.weights, place.top, amplitude) - model)
+
+    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(at, amplitudes)
+
+
+@cache
+def _next_power() -> int:
+    """The lowest power of x beyond the second in the derived mean of the gradient."""
+    theorem = averaged_gradient()
+    series = [sp.Poly(e, x) for name, e in theorem.expressions.items() if name.startswith("mean")]
+    return min(power for polynomial in series for (power,) in polynomial.monoms() if power > 2)
+
+
+ORDER = Claim(
+    id="networks/averaged_gradient",
+    tier="quick",
+    statement="on a network the mean of the gradient over w +- x u is grad L + (x^2/2) grad S up to a term of the order "
+    "derived, x^4",
+    source=SOURCE,
+    comparison=order(
+        0.01, "x from 0.02 to 0.16 against weights of order one: the next term, x^6, bends the slope by 1e-3"
+    ),
+    draw=_draw,
+    predicted=lambda at: np.full(len(at.weights), float(_next_power())),
+    errors=lambda at: {"": (AMPLITUDES, np.asarray(_left(at, jnp.asarray(AMPLITUDES))))},
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Where it turns against the sharpness
+
+
+@jax.jit
+def _turned(at: Place) -> Array:
+    """The x at which the mean of the gradient stops pointing down the slope of S, (members,), by bisection."""
+
+    def one(place: Place) -> Array:
+        def along(amplitude: Array) -> Array:
+            return _mean(place.weights, place.top, amplitude) @ place.sharpness_gradient
+
+        def halved(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            against = along(middle) > 0
+            return jnp.where(against, low, middle), jnp.where(against, middle, high)
+
+        # the first of a fine grid, so that no later zero is taken for it
+        grid = jnp.linspace(0.0, 1.0, 201)
+        first = jnp.argmax(jax.vmap(along)(grid) > 0)
+        low, high = jax.lax.fori_loop(0, 45, halved, (grid[first - 1], grid[first]))
+        return (low + high) / 2
+
+    return jax.vmap(one)(at)
+
+
+@jax.jit
+def _jets(at: Place) -> tuple[Array, Array, Array]:
+    """grad L . v, d^3 L[u, u, v] and d^5 L[u, u, u, u, v] along v = grad S/|grad S|, each (members,)."""
+
+    def one(place: Place) -> tuple[Array, Array, Array]:
+        v = place.sharpness_gradient / jnp.linalg.norm(place.sharpness_gradient)
+
+        def along(s: Array) -> Array:
+            return jax.jvp(value, (place.weights + s * place.top,), (v,))[1]
+
+        second = jax.jacfwd(jax.jacfwd(along))
+        zero = jnp.zeros(())
+        return along(zero), second(zero), jax.jacfwd(jax.jacfwd(second))(zero)
+
+    return jax.vmap(one)(at)
+
+
+def _predicted_turn(at: Place) -> np.ndarray:
+    """The first positive zero of the derived mean of the gradient along grad S, with its term in x^4."""
+    mean = averaged_gradient().expressions["mean_gradient_1"]
+    coefficients = [mean.coeff(x, power) for power in (4, 2, 0)]
+    names = ("L_41", "L_21", "L_01")
+    found = []
+    for first, third, fifth in zip(*(np.asarray(jet) for jet in _jets(at)), strict=True):
+        values = dict(zip(map(sp.Symbol, names), (fifth, third, first), strict=True))
+        numbers = [float(c.subs({s: values[sp.Symbol(s.name)] for s in c.free_symbols})) for c in coefficients]
+        squares = [root.real for root in np.roots(numbers) if abs(root.imag) < 1e-12 and root.real > 0]
+        found.append(np.sqrt(min(squares)))
+    return np.array(found)
+
+
+TURN = Claim(
+    id="networks/averaged_gradient_turns",
+    tier="quick",
+    statement="where the sharpness is rising, descent along the averaged gradient lowers it from that x on at which the "
+    "derived grad L + (x^2/2) grad S, with the next term of the same derivation, is orthogonal to grad S",
+    source=SOURCE,
+    comparison=equality(
+        1e-6, "the term after the next, x^6: relative to the first it is x^4 = 1e-5 times a small number"
+    ),
+    draw=_draw,
+    predicted=_predicted_turn,
+    measure=lambda at: np.asarray(_turned(at)),
+)
+
+CLAIMS = [ORDER, TURN]

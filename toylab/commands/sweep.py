@@ -1,0 +1,247 @@
+"""`toylab sweep PROBLEM RULE --grid ...`: a grid of hyperparameters times seeds, in one compiled program."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toylab.commands.bad_input import BadInput
+from toylab.commands.experiment import (
+    Experiment,
+    add_experiment,
+    add_recording,
+    chosen_observers,
+    experiment,
+    file_name,
+    loss_bound,
+    plain,
+    results_folder,
+    without_edge,
+)
+from toylab.commands.progress import progress_bar
+from toylab.commands.resolve import built_problem, resolved_rule
+from toylab.commands.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
+
+OUTCOMES = ("settled", "never reached", "diverged", "too short")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_experiment(parser, steps=1000)
+    parser.add_argument(
+        "--grid", nargs="+", action="extend", default=[], metavar="NAME=VALUES",
+        help="axes: log:1e-4:1e-2:20, lin:0:1:5 or a list 0,.5,.9",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds of the problem, from --seed on")
+    parser.add_argument(
+        "--one-by-one", action="store_true", help="run members one after the other (convolutions on a CPU)"
+    )
+    add_recording(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0 for a sweep that ended, whatever became of its members."""
+    began = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr):
+        found, grid = _planned(options)
+        observers, chosen = chosen_observers(options.observe)
+        problem, seeds = _seeded(found, options.seeds)
+        bound = loss_bound(options, found.built_problem())
+        with results_folder(options.out) as folder:
+            result, observers = _swept(found, problem, seeds, grid, observers, chosen, options, bound)
+            path = folder / file_name(found, _configuration(grid, observers, options), "sweep")
+            result = dataclasses.replace(result, config={**result.config, **found.named_settings()})
+            result.save(path)
+    summary = _summary(found, result, path, time.monotonic() - began)
+    if options.json:
+        print(json.dumps(summary, allow_nan=False))
+    else:
+        _print_table(summary, list(grid))
+    return 0
+
+
+def _planned(options: argparse.Namespace) -> tuple[Experiment, dict[str, tuple[float, ...]]]:
+    """The experiment and the axes of its grid, all of them the rule's. **Errors:** `BadInput`."""
+    if options.seeds < 1:
+        raise BadInput(f"--seeds got {options.seeds}, needed an integer >= 1", "try --seeds 3")
+    axes = parsed_grid(options.grid)
+    if not axes:
+        raise BadInput("--grid got nothing, needed at least one axis", GRID_FORMS)
+    found = experiment(options, {name.removeprefix("rule."): () for name in axes})
+    grid, foreign = shared_out(axes, found.rule.parameters, found.problem.parameters, "--grid")
+    for name in foreign:
+        raise BadInput(
+            f"--grid got {name}, a parameter of {found.problem.name}", "a grid is over the rule's parameters"
+        )
+    for name, values in grid.items():
+        if name in found.rule_settings:
+            raise BadInput(f"{name} is given by --grid and by --set", "leave one of them out")
+        for value in values:
+            check_hyperparameters({name: value}, "--grid")
+        resolved_rule(options.rule, {**found.rule_settings, name: values[0]})
+    return found, grid
+
+
+def _seeded(found: Experiment, seeds: int) -> tuple[Any, Any]:
+    """The problem, or a function from a random key to it, and the seeds for `toylab.sweep`."""
+    problem = found.built_problem()
+    if seeds == 1:
+        return problem, 1
+    if "seed" not in found.problem.parameters.names:
+        raise BadInput(f"--seeds got {seeds}, but {found.problem.name} has no parameter seed", "leave out --seeds")
+    import jax
+    import jax.numpy as jnp
+
+    first = found.problem_settings["seed"]
+    keys = jax.vmap(jax.random.key)(jnp.arange(first, first + seeds))
+    return (lambda key: built_problem(found.problem, {**found.problem_settings, "seed": key})), keys
+
+
+def _swept(
+    found: Experiment,
+    problem: Any,
+    seeds: Any,
+    grid: Mapping[str, tuple[float, ...]],
+    observers: Any,
+    chosen: bool,
+    options: argparse.Namespace,
+    bound: float,
+) -> tuple[Any, Any]:
+    """The sweep and what it recorded. **Errors:** `BadInput` for what the library refuses."""
+    import jax
+
+    import toylab
+    from toylab.held import NoLinearEdge
+
+    members = sum(1 for _ in itertools.product(*grid.values())) * options.seeds
+    with progress_bar(f"{found.rule.name} on {found.problem.name}, {members} runs", options.steps) as shown:
+
+        def swept(observers: Any) -> Any:
+            return toylab.sweep(
+                problem, found.rule.factory, grid, options.steps, seeds, observers, options.every,
+                fixed=found.rule_settings, one_by_one=options.one_by_one, progress=shown,
+                diverge_above=bound, batch_size=options.batch_size, batch_seed=found.seed,
+            )  # fmt: skip
+
+        try:
+            try:
+                return swept(observers), observers
+            except NoLinearEdge as refusal:
+                observers = without_edge(observers, chosen, refusal, found.rule.name)
+                return swept(observers), observers
+        except jax.errors.JAXTypeError as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(
+                f"the rule or the problem cannot be compiled with traced numbers: {first}",
+                "in a sweep hyperparameters and seeds are data: use jax.numpy and jax.random",
+            ) from error
+        except ValueError as error:
+            raise BadInput(str(error), "see toylab sweep --help") from error
+
+
+def _configuration(grid: Mapping[str, Any], observers: Any, options: argparse.Namespace) -> dict[str, Any]:
+    import jax.numpy as jnp
+
+    chosen = {name: getattr(options, name) for name in ("steps", "every", "batch_size", "seeds", "diverge_above")}
+    return chosen | {"grid": dict(grid), "observe": dict(observers.chosen), "precision": str(jnp.result_type(float))}
+
+
+def _summary(found: Experiment, result: Any, path: Path, seconds: float) -> dict[str, Any]:
+    names, shape = list(result.grid), [len(values) for values in result.grid.values()]
+    members = [
+        {"settings": {name: float(result.grid[name][i]) for name, i in zip(names, index, strict=True)}}
+        | _member(result, index)
+        for index in itertools.product(*map(range, shape))
+    ]
+    return plain(
+        {
+            **found.named_settings(),
+            "steps": result.config["steps"],
+            "seeds": int(result.status.shape[-1]),
+            "members": members,
+            "file": str(path),
+            "seconds": round(seconds, 2),
+        }
+    )
+
+
+def _member(result: Any, index: tuple[int, ...]) -> dict[str, Any]:
+    """One member: how its seeds ended, final loss, and the plateau of the edge ratio over time and over seeds.
+
+    `mean` is over the seeds that settled, `spread` their mean spread over time, `spread_over_seeds` the standard
+    deviation of their means (None for fewer than two).
+    """
+    import numpy as np
+
+    import toylab
+    from toylab.records import Status
+
+    statuses = np.asarray(result.status)[index]
+    ended = {status.name: int(np.sum(statuses == status)) for status in Status if np.any(statuses == status)}
+    member: dict[str, Any] = {"status": ended}
+    if "loss" in result.records:
+        finals = [float(result.loss[index][seed][_last(result, index, seed)]) for seed in range(len(statuses))]
+        member["loss"] = float(np.mean(finals))
+    if "edge_ratio" not in result.records:
+        return member
+    try:
+        plateaus = [toylab.plateau(result.steps, ratio) for ratio in result.edge_ratio[index]]
+    except ValueError:  # no two consecutive steps
+        return member
+    settled = [one for one in plateaus if one.outcome == "settled"]
+    means = [one.mean for one in settled]
+    member["outcomes"] = {outcome: sum(one.outcome == outcome for one in plateaus) for outcome in OUTCOMES}
+    member["edge_ratio"] = {
+        "mean": float(np.mean(means)) if means else None,
+        "spread": float(np.mean([one.spread for one in settled])) if means else None,
+        "spread_over_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
+    }
+    return member
+
+
+def _last(result: Any, index: tuple[int, ...], seed: int) -> int:
+    import numpy as np
+
+    taken = np.asarray(result.taken)[index][seed]
+    return max(0, int(np.searchsorted(result.steps, taken, side="right")) - 1)
+
+
+def _print_table(summary: dict[str, Any], names: list[str]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    has_edge = any("outcomes" in member for member in summary["members"])
+    seeds = f"{summary['seeds']} seed{'s' if summary['seeds'] > 1 else ''}"
+    title = f"{summary['rule']} on {summary['problem']}, {summary['steps']} steps, {seeds}"
+    console.print(title, markup=False, soft_wrap=True)
+    table = Table(box=SIMPLE)
+    headings = [*names, "final loss"]
+    headings += ["edge ratio", "over seeds", *OUTCOMES] if has_edge else ["status"]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for member in summary["members"]:
+        row = [f"{member['settings'][name]:.4g}" for name in names] + [_number(member.get("loss"), ".4g")]
+        if has_edge:
+            edge = member["edge_ratio"]
+            plateau = f"{edge['mean']:.4f} ± {edge['spread']:.4f}" if edge["mean"] is not None else "-"
+            row += [plateau, _number(edge["spread_over_seeds"], ".4f")]
+            row += [str(member["outcomes"][outcome]) for outcome in OUTCOMES]
+        else:
+            row.append(", ".join(f"{count} {name}" for name, count in member["status"].items()))
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"file {summary['file']}; {summary['seconds']:.1f} s", markup=False, soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

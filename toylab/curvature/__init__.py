@@ -1,0 +1,29 @@
+"""Curvature without matrices: products, top eigenpairs with their residuals, third derivatives, spectral density.
+
+`follow` tracks eigenpairs along a run, `top_eigenpairs` finds them at one point; both return an `EigenPair`.
+"""
+
+from toylab.curvature.eigenpairs import RESTART, EigenPair, top_eigenpair, top_eigenpairs
+from toylab.curvature.following import LOOKOUT, Track, begin_track, follow
+from toylab.curvature.products import dense_hessian, dense_matrix, gauss_newton, hvp
+from toylab.curvature.spectral import Spectrum, spectral_density
+from toylab.curvature.third_derivatives import sharpness_gradient, third_derivative
+
+__all__ = [
+    "LOOKOUT",
+    "RESTART",
+    "EigenPair",
+    "Spectrum",
+    "Track",
+    "begin_track",
+    "dense_hessian",
+    "dense_matrix",
+    "follow",
+    "gauss_newton",
+    "hvp",
+    "sharpness_gradient",
+    "spectral_density",
+    "third_derivative",
+    "top_eigenpair",
+    "top_eigenpairs",
+]

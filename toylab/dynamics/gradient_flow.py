@@ -1,0 +1,109 @@
+"""Gradient flow: gradient descent with the learning rate sent to zero."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from toylab.curvature import top_eigenpair
+from toylab.dynamics.base import Kernel
+from toylab.problems.base import Problem
+
+PyTree = Any
+
+AUDIT = 16
+"""Every so many substeps the top eigenvector is sought with a longer search, in case another one has overtaken."""
+
+TOLERANCE = 1e-2
+"""Relative residual of the top eigenpair: the error of its value is about the square over the relative gap."""
+
+MOST = 100_000
+"""Substeps of one step at most: what a sharpness that runs away cannot exceed."""
+
+
+class Flow(NamedTuple):
+    """A point of the flow, its flow time, the top eigenvalue and eigenvector of the Hessian there (the next search
+    starts from it), and the number of substeps taken so far.
+    """
+
+    params: PyTree
+    time: Array
+    sharpness: Array
+    vector: PyTree
+    count: Array
+
+
+class Flowed(NamedTuple):
+    """The point that a step leaves: its flow `time`, `params`, `loss` and `sharpness` there, and the number of
+    `substeps` that lead from there to the next one.
+    """
+
+    time: Array
+    params: PyTree
+    loss: Array
+    sharpness: Array
+    substeps: Array
+
+
+def gradient_flow_steps(
+    problem: Problem, time_step: ArrayLike, *, fraction: ArrayLike = 1.0, longest: ArrayLike = jnp.inf
+) -> Kernel:
+    """Kernel of w' = -grad L(w); one step advances the *flow time* by `time_step`.
+
+    With `time_step` = eta, a step of the kernel stands beside one of gradient descent, w+ = w - eta grad L; for a rule
+    whose averaged motion has the speed eta Q(1), beside one of that rule.
+
+    Classical Runge-Kutta of order 4 (Hairer, Norsett & Wanner, Solving ODEs I, II.1), in substeps no longer than
+    `fraction`/S and `longest`, S the sharpness at the beginning of the substep; the rest of a step is divided evenly.
+    The stiffest direction is stable up to fraction = 2.78 and decays with a relative error of 2% a substep at 1; others
+    have local errors (h lambda)^5/120.  Directions of negative curvature are not looked for: `longest` bounds h there.
+    S is tracked by two Hessian products a substep from the last eigenvector, more where its residual exceeds 1e-2.
+
+    `init(params)`; `step` gives the `Flowed` of the point that it leaves.  A step that would need more than 100,000
+    substeps ends early, which its `time` shows; numbers that are not finite stay so and end the step.
+    Cost: four gradients and at least two Hessian products a substep.  `time_step` may be traced, and all maps.
+    """
+
+    def tracked(now: Flow) -> Flow:
+        products = jnp.where(now.count % AUDIT == 0, AUDIT, 2)
+        pair = top_eigenpair(problem.hessian(now.params), now.vector, products=products, tolerance=TOLERANCE)
+        return now._replace(sharpness=pair.value, vector=pair.vector)
+
+    def init(params: PyTree) -> Flow:
+        zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+        nowhere = jax.tree.map(jnp.zeros_like, params)
+        return tracked(Flow(params, zero, zero, nowhere, jnp.zeros((), jnp.int32)))
+
+    def moved(params: PyTree, h: Array, direction: PyTree) -> PyTree:
+        return jax.tree.map(lambda w, d: w + h.astype(w.dtype) * d, params, direction)
+
+    def runge_kutta(params: PyTree, h: Array) -> PyTree:
+        first = problem.gradient(params)
+        second = problem.gradient(moved(params, -h / 2, first))
+        third = problem.gradient(moved(params, -h / 2, second))
+        fourth = problem.gradient(moved(params, -h, third))
+        mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth)
+        return moved(params, -h, mean)
+
+    def step(now: Flow) -> tuple[Flow, Flowed]:
+        dtype = now.time.dtype
+        end = now.time + jnp.asarray(time_step, dtype)
+
+        def unfinished(flow: Flow) -> Array:
+            return (flow.time < end) & jnp.isfinite(flow.sharpness) & (flow.count - now.count < MOST)
+
+        def substep(flow: Flow) -> Flow:
+            left = end - flow.time
+            rate = jnp.maximum(flow.sharpness / fraction, 1 / jnp.asarray(longest, dtype))  # substeps per unit of time
+            pieces = jnp.maximum(jnp.ceil(left * rate * (1 - 1e-6)), 1)  # rounding must not add one
+            h = left / pieces
+            time = jnp.where(pieces > 1, flow.time + h, end)
+            return tracked(flow._replace(params=runge_kutta(flow.params, h), time=time, count=flow.count + 1))
+
+        reached = lax.while_loop(unfinished, substep, now)
+        substeps = reached.count - now.count
+        return reached, Flowed(now.time, now.params, problem.value(now.params), now.sharpness, substeps)
+
+    return Kernel(init, step)

@@ -1,0 +1,90 @@
+"""Choosing what a run records."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from jax import Array
+
+from toylab.curvature import begin_track
+from toylab.observing.base import Moment, Observer
+from toylab.observing.discovery import OBSERVERS
+from toylab.observing.tracking import tracked
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Observers:
+    """A choice of observers: hashable, static under jit. `chosen` holds (name, option) pairs."""
+
+    chosen: tuple[tuple[str, int], ...]
+
+    @property
+    def needs_gauge(self) -> bool:
+        """Whether the rule's threshold must be computed beforehand."""
+        return any(observer.gauge for observer in self._built().values())
+
+    @property
+    def needs_curvature(self) -> bool:
+        """Whether products with the Hessian at the iterate are needed."""
+        return any(observer.gauge or observer.pairs for observer in self._built().values())
+
+    @property
+    def pairs(self) -> int:
+        """How many top eigenpairs of the Hessian they need between them: found once for all."""
+        return max((observer.pairs for observer in self._built().values()), default=0)
+
+    def init(self, params: PyTree) -> dict[str, PyTree]:
+        """The memory of every chosen observer at the start of a run."""
+        shared = {"pairs": begin_track(params, self.pairs)} if self.pairs else {}
+        return shared | {name: observer.init(params) for name, observer in self._built().items()}
+
+    def observe(self, memory: dict[str, PyTree], moment: Moment) -> tuple[dict[str, PyTree], dict[str, Array]]:
+        """The records of one moment, and the memory for the next."""
+        remembered, records = {}, {}
+        if self.pairs:
+            pairs, remembered["pairs"] = tracked(memory["pairs"], moment.hvp, moment.params)
+            moment = moment._replace(pairs=pairs)
+        for name, observer in self._built().items():
+            remembered[name], record = observer.observe(memory[name], moment)
+            records |= record
+        return remembered, records
+
+    def _built(self) -> dict[str, Observer]:
+        return {name: OBSERVERS[name](option) for name, option in self.chosen}
+
+
+def observers(loss: bool = True, **others: int) -> Observers:
+    """Choose what a run records; everything at the iterate before its step.
+
+    | choice | records |
+    |---|---|
+    | `loss` (default), `test_loss` | the same, () |
+    | `accuracy`, `test_accuracy` | fraction of examples classified rightly, () |
+    | `grad_norm` | Euclidean norm of the gradient, () |
+    | `sharpness=k` | the k largest eigenvalues of H, (k,), descending; `sharpness_residual` (k,) |
+    | `edge_ratio=k` | `edge_ratio` (), 1 at the edge; `preconditioned_sharpness` (), `edge_residual` (); `excluded` |
+    | | (), coordinates without a preconditioner; for k >= 2 also `edge_ratios` (k,), `edge_residuals` (k,) |
+    | `critical=k` | `critical_ratios` (k,): the edge ratios above 0.9, at most k, then NaN; the others cost nothing |
+    | `midpoint_sharpness=k`, `midpoint_edge_ratio=k` | the same with H at (w_{t-1} + 2 w_t + w_{t+1})/4 |
+    | `projections=k` | on the k top eigenvectors: `projections` of w_t - midpoint, `gradient_projections`, each (k,); |
+    | | `oscillation` = \\|w_t - midpoint\\| |
+    | `alignment` | cosine of -grad L and grad S; `sharpening_rate` = -grad L . grad S; `grad_sharpness_sq` |
+    | `position=k` | a sketch of the weights, (k,), for distances between runs (`toylab.distance`) |
+    | `batch_sharpness=B` | E[g_B^T H_B g_B/\\|g_B\\|^2] over batches of B examples, and `batch_sharpness_error` |
+    | `step_size` | `step_norm` = \\|w_{t+1} - w_t\\|, `effective_step` = that over the gradient's norm |
+    | `state` | `state_rms`: root mean square of each real leaf of the optimizer's state |
+
+    Each eigenvalue comes with its exact relative residual and with `..._converged`, False where the tolerance (relative
+    1e-3 of the value) was not met within the limit of products: such a value is a lower bound.
+    An option of False or 0 leaves the observer out. Raises ValueError for an unknown name or a negative option.
+    """
+    wanted: dict[str, int] = {"loss": loss, **others}
+    for name, option in wanted.items():
+        if name not in OBSERVERS:
+            near = difflib.get_close_matches(name, OBSERVERS, 1) or list(OBSERVERS)
+            raise ValueError(f"no observer is called {name!r}: try {', '.join(near)}")
+        if int(option) < 0:
+            raise ValueError(f"got {name}={option}, needs True, False or a count: try {name}=1")
+    return Observers(tuple((name, int(option)) for name, option in wanted.items() if option))

@@ -1,0 +1,59 @@
+"""Loss and accuracy, on what is trained on and on what is not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from toylab.observing.base import Moment, Observer, stateless
+from toylab.problems.base import Model, Problem
+
+PyTree = Any
+
+
+def _on(record: str, value: Callable[[Moment], Array]) -> Callable[[int], Observer]:
+    return lambda option: stateless(lambda moment: {record: value(moment)})
+
+
+def _test_loss(moment: Moment) -> Array:
+    return moment.problem.loss(moment.params, _test_examples(moment.problem, "test_loss"))
+
+
+def _accuracy(moment: Moment) -> Array:
+    return accuracy(moment.problem, moment.params, moment.problem.data)
+
+
+def _test_accuracy(moment: Moment) -> Array:
+    return accuracy(moment.problem, moment.params, _test_examples(moment.problem, "test_accuracy"))
+
+
+def accuracy(problem: Problem, params: PyTree, data: PyTree) -> Array:
+    """The fraction of examples (of positions, for sequences) whose largest output is that of the target, ().
+
+    Raises ValueError unless the loss is a `Model` with as many outputs as targets, at least two.
+    """
+    if not isinstance(problem.loss, Model):
+        raise ValueError("accuracy needs the network's outputs: make the problem's loss a toylab.problems.Model")
+    inputs, targets = data
+    outputs = problem.loss.apply(params, inputs)
+    if outputs.shape != targets.shape or outputs.shape[-1] < 2:
+        raise ValueError(
+            f"accuracy needs one output and target for each class, got shapes {outputs.shape} and {targets.shape}: "
+            "observe the loss of a regression instead"
+        )
+    return jnp.mean(jnp.argmax(outputs, axis=-1) == jnp.argmax(targets, axis=-1), dtype=outputs.dtype)
+
+
+def _test_examples(problem: Problem, name: str) -> PyTree:
+    if problem.test is None:
+        raise ValueError(f"{name} needs examples that are not trained on: give the Problem a test set")
+    return problem.test
+
+
+OBSERVERS = {
+    "loss": _on("loss", lambda moment: moment.loss),
+    "test_loss": _on("test_loss", _test_loss),
+    "accuracy": _on("accuracy", _accuracy),
+    "test_accuracy": _on("test_accuracy", _test_accuracy),
+}

@@ -1,0 +1,33 @@
+"""Following the top eigenpairs of a Hessian from one observation to the next."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from toylab import curvature, filters
+from toylab.observing.base import Moment
+
+PyTree = Any
+
+
+def tracked(
+    memory: curvature.Track, hvp: Any, like: PyTree, inverse: PyTree = None, above: float | None = None
+) -> tuple[curvature.EigenPair, curvature.Track]:
+    """Top eigenpairs of H, or of P^-1/2 H P^-1/2 with the diagonal `inverse` of P^-1, followed from the last
+    observation to this one: see `toylab.curvature.follow`, whose tolerance 1e-3 of the value is kept."""
+    return curvature.follow(hvp, memory, like, inverse_preconditioner=inverse, above=above)
+
+
+def felt_curvature(moment: Moment, hvp: Any) -> tuple[Any, PyTree]:
+    """What the rule feels of the Hessian `hvp`: with coupled weight decay added, and the diagonal of P^-1 of this very
+    step."""
+    kind, gauge = moment.kind, moment.gauge
+    assert kind is not None and gauge is not None, "prepared for every run that observes the edge ratio"
+    preconditioner = filters.inverse_preconditioner(moment.transform, kind.roles, gauge.impulse, kind.delay)
+    inverse = preconditioner(moment.step_grads, moment.state, moment.params)
+
+    def decayed(vector: PyTree) -> PyTree:
+        return jax.tree.map(lambda h, v: h + jnp.asarray(gauge.coupled, v.dtype) * v, hvp(vector), vector)
+
+    return decayed, inverse
