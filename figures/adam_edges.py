@@ -32,7 +32,7 @@ MEMBERS: list[Member] = [
     for rate in rates
 ]
 ADAMS = numbered(MEMBERS)
-STEPS, QUICK_STEPS, EVERY = 3000, 60, 20
+STEPS, QUICK_STEPS, EVERY = 2200, 60, 20
 
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
@@ -92,6 +92,8 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
             path_effects=style.halo(),
         )  # fmt: skip
     levels.plot(*data["curve"], **style.LEVEL)
+    levels.sharey(momenta)
+    levels.tick_params(labelleft=False)
     for b1, k, found, colour in zip(data["momenta"], data["k"], data["plateau"], RATES, strict=True):
         for (mean, spread), shift, marker in zip(found, (-0.012, 0, 0.012), "osD", strict=True):
             if mean:
@@ -99,8 +101,18 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
                     b1 + shift, k * mean, k * spread, color=colour, marker=marker, markersize=3.5,
                     markerfacecolor="white", linewidth=0.8, zorder=3,
                 )  # fmt: skip
+        reached = found[found[:, 0] > 0, 0]
+        if reached.size:
+            levels.annotate(
+                rf"${reached.mean():.2f}\,k^*$", (b1, k), (7, -4) if b1 < 0.8 else (-9, 0), textcoords="offset points",
+                va="top" if b1 < 0.8 else "center", ha="left" if b1 < 0.8 else "right", color=colour,
+            )  # fmt: skip
     for i, (axes, title) in enumerate(
-        ((rates, rf"$\beta_1 = {data['momenta'][SHOWN]:g}$"), (momenta, r"four momenta"), (levels, "plateaus"))
+        (
+            (rates, rf"$\beta_1 = {data['momenta'][SHOWN]:g}$"),
+            (momenta, r"four momenta, middle $\eta$"),
+            (levels, "all plateaus"),
+        )
     ):
         style.letter(axes, i, title)
         axes.set_yscale("log")
@@ -108,7 +120,8 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
         axes.set(xlabel="step $t$", xlim=(0, end))
     rates.set_ylabel(r"$\lambda_{\max}(P^{-1}H)$")
     momenta.set_ylabel(r"$\eta\,\lambda_{\max}(P^{-1}H)$")
-    levels.set(xlabel=r"momentum $\beta_1$", ylabel=r"$\eta\,\lambda_{\max}(P^{-1}H)$", xlim=(-0.05, 1))
+    momenta.set_ylim(0.12 * data["k"][0], 1.8 * data["k"][-1])
+    levels.set(xlabel=r"momentum $\beta_1$", xlim=(-0.06, 1))
     handles = [Line2D([], [], **style.LEVEL)]
     handles += [
         Line2D([], [], linestyle="none", marker=marker, color=style.BLACK, markerfacecolor="white", markersize=3.5)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -31,15 +30,15 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("gd", "gradient descent", (0.3, 0.4, 0.6), {}),
-    Column("heavy_ball", r"heavy ball, $\beta = 0.9$", (0.6, 0.75, 0.9), {"momentum": 0.9}),
-    Column("nesterov", r"Nesterov, $\beta = 0.9$", (0.2, 0.26, 0.34), {"momentum": 0.9}),
+    Column("gd", "gradient descent", (0.35, 0.45, 0.6), {}),
+    Column("heavy_ball", r"heavy ball, $\beta = 0.9$", (0.66, 0.72, 0.8), {"momentum": 0.9}),
+    Column("nesterov", r"Nesterov, $\beta = 0.9$", (0.21, 0.26, 0.34), {"momentum": 0.9}),
 )
 MEMBERS: list[Member] = [
     (column.rule, {"learning_rate": rate} | dict(column.settings)) for column in COLUMNS for rate in column.rates
 ]
 RULES = numbered(MEMBERS)
-STEPS, QUICK_STEPS, EVERY = 2400, 90, 12
+STEPS, QUICK_STEPS, EVERY = 1800, 48, 12
 
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
@@ -67,42 +66,32 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     return data
 
 
-EACH: dict[str, Any] = {"linewidth": 0.4, "alpha": 0.35}
-MEAN: dict[str, Any] = {"linewidth": 1.1}
-
-
 @style.styled
 def draw(data: Mapping[str, np.ndarray]) -> Figure:
     """A column for each rule: the loss, and below the sharpness with a threshold for every learning rate."""
     figure = Figure(figsize=(style.PAGE, 3.6))
     grid = figure.subplots(2, len(COLUMNS), squeeze=False, sharex=True, sharey="row", height_ratios=(1, 1.35))
     steps, end = data["steps"], data["steps"][-1] + 1
+    edges = np.concatenate([data[f"{column.rule}_threshold"] for column in COLUMNS])
     for i, column in enumerate(COLUMNS):
         mine = style.of(data, column.rule)
         for rate, colour, loss, sharpness, threshold in zip(
             mine["rates"], RATES, mine["loss"], mine["sharpness"], mine["threshold"], strict=False
         ):
-            _run(grid[0, i], steps, loss, colour)
-            _run(grid[1, i], steps, sharpness, colour)
+            grid[0, i].plot(*paired(steps, loss), color=colour)
+            grid[1, i].plot(*paired(steps, sharpness), color=colour)
             grid[1, i].axhline(threshold, **style.LEVEL | {"color": colour})
             grid[1, i].annotate(
-                rf"$\eta = {rate:g}$", (end, threshold), (-3, 2.5), textcoords="offset points", ha="right",
-                path_effects=style.halo(), color=colour,
+                rf"$\eta = {rate:g}$", (end, threshold), (-3, 4), textcoords="offset points", ha="right",
+                va="bottom", path_effects=style.halo(), color=colour,
             )  # fmt: skip
         k = float(mine["rates"][0] * mine["threshold"][0])
-        style.letter(grid[0, i], i, column.title)
+        style.letter(grid[0, i], i, rf"{column.title}, $k^* = {k:.4g}$")
         grid[1, i].set(xlabel="step $t$", xlim=(0, end))
-        grid[1, i].text(0.97, 0.05, rf"$k^* = {k:.4g}$", transform=grid[1, i].transAxes, ha="right")
     grid[0, 0].set(ylabel="loss $L(w_t)$", yscale="log")
-    grid[1, 0].set(ylabel=r"sharpness $S = \lambda_{\max}(H)$", ylim=(0, None))
+    grid[1, 0].set(ylabel=r"sharpness $S = \lambda_{\max}(H)$", ylim=(0.8 * min(edges), 1.13 * max(edges)))
     figure.align_ylabels(grid[:, 0])
-    handles = [Line2D([], [], color=style.BLACK, **EACH), Line2D([], [], color=style.BLACK, **MEAN)]
-    handles.append(Line2D([], [], **style.LEVEL))
-    labels = ["two consecutive iterates", "their mean", r"edge $S = k^*/\eta$, derived from the rule's code"]
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    handles = [Line2D([], [], color=style.BLACK), Line2D([], [], **style.LEVEL)]
+    labels = ["mean of two consecutive iterates", r"edge $S = k^*/\eta$, derived from the rule's code"]
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     return figure
-
-
-def _run(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str) -> None:
-    axes.plot(steps, values, color=colour, **EACH)
-    axes.plot(*paired(steps, values), color=colour, **MEAN)

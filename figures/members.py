@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from jax.typing import ArrayLike
 
 from figures import style
@@ -44,13 +45,11 @@ def numbered(members: Sequence[Member]) -> Callable[[ArrayLike], optax.GradientT
         def init(params: Any) -> list[Any]:
             return [transform.init(params) for transform in transforms]
 
-        def update(grads: Any, states: list[Any], params: Any = None) -> tuple[Any, list[Any]]:
-            steps, states = zip(
-                *(transform.update(grads, state, params) for transform, state in zip(transforms, states, strict=True)),
-                strict=True,
-            )
+        def update(updates: Any, state: list[Any], params: Any = None) -> tuple[Any, list[Any]]:
+            taken = [rule.update(updates, own, params) for rule, own in zip(transforms, state, strict=True)]
             mine = jnp.asarray(owner)[index]
-            return jax.tree.map(lambda *step: jnp.choose(mine, step, mode="clip"), *steps), list(states)
+            step = jax.tree.map(lambda *steps: lax.select_n(mine, *steps), *(step for step, _ in taken))
+            return step, [new for _, new in taken]
 
         return optax.GradientTransformation(init, update)
 

@@ -22,8 +22,8 @@ from toylab.problems import digits_mlp
 NAME = "spectrum"
 TITLE = "One eigenvalue of the Hessian after the other comes to 2/eta; the bulk stays near zero"
 
-ETA, COUNT = 0.4, 8
-STEPS, QUICK_STEPS, EVERY = 4000, 60, 20
+ETA, COUNT = 0.5, 8
+STEPS, QUICK_STEPS, EVERY = 3000, 60, 20
 PROBES, PRODUCTS, WIDTH = 8, 64, 0.02  # WIDTH: of a smoothed eigenvalue, over the threshold
 
 
@@ -36,7 +36,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     observe = toylab.observers(loss=True, sharpness=COUNT)
     run = toylab.train(problem, rule, QUICK_STEPS if quick else STEPS, observe=observe, every=EVERY)
     threshold = theory.cached_edge(NAMED["gd"]).at(learning_rate=ETA).threshold
-    grid = np.linspace(-0.3, 1.3, 401)
+    grid = np.linspace(-0.4, 1.6, 401)
     seen = [_density(problem, params, threshold * grid, WIDTH * threshold) for params in (problem.params, run.params)]
     density, error = threshold * np.moveaxis(np.array(seen), 1, 0)
     return {
@@ -77,7 +77,7 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     for value, shade in zip(values[::-1], shades, strict=True):
         top.plot(steps, value / data["threshold"], color=shade, linewidth=0.8)
     top.axhline(1, **style.LEVEL)
-    top.set(xlabel="step $t$", xlim=(0, data["steps"][-1] + 1), ylim=(0, None))
+    top.set(xlabel="step $t$", xlim=(0, data["steps"][-1] + 1), ylim=(0.3, 1.6))
     top.set_ylabel(r"eigenvalues of $H$ over the threshold $2/\eta$")
     for values, error, look in zip(data["density"], data["error"], LOOKS, strict=True):
         density.plot(data["grid"], values, **look)
@@ -85,10 +85,10 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
         density.fill_between(data["grid"], low, high, color=look["color"], alpha=0.2, linewidth=0)
     density.axvline(1, **style.LEVEL)
     density.set(xlabel=r"eigenvalue over the threshold $2/\eta$", ylabel="spectral density", yscale="log")
-    density.set(ylim=(FLOOR, None), xlim=(data["grid"][0], data["grid"][-1]))
-    density.legend(loc="upper right")
+    density.set(ylim=(FLOOR, 200), xlim=(data["grid"][0], data["grid"][-1]))
+    density.legend(loc="upper left", bbox_to_anchor=(0.29, 1))
     style.letter(top, 0, rf"the {len(shades)} largest, $\eta = {ETA}$")
-    style.letter(density, 1, "all of them")
+    style.letter(density, 1, "all of them, smoothed")
     handles = [Line2D([], [], color=shades[-1]), Line2D([], [], color=shades[-2]), Line2D([], [], **style.LEVEL)]
     labels = ["the largest", "the others", "edge"]
     figure.legend(handles, labels, loc="outside upper center", ncols=3)

@@ -61,10 +61,10 @@ def sweep(
     Problem, or a function from a seed to one that can be traced, such as `lambda key: digits_mlp(seed=key)`.
     `seeds`: n for the keys `jax.random.key(0)` ... `key(n - 1)`, or any array to be mapped over along its
     first axis: keys, spectra, starts. `one_by_one` runs the members one after the other in the same program
-    (`lax.map`) instead of side by side (`vmap`): better where batching weights is slow, as with convolutions
-    on a CPU. `steps`, `observe`, `every`, `chunk`, `diverge_above`, `progress`, `batch_size` as in `toylab.train`; the
-    latest records have the members' axes. Each seed draws its own mini-batches, the same for all its
-    hyperparameters. A member that diverges freezes and does not touch the others.
+    (`lax.map`) instead of side by side (`vmap`): less memory, and better where batching weights is slow, as with
+    convolutions on a CPU. `steps`, `observe`, `every`, `chunk`, `diverge_above`, `progress`, `batch_size` as in
+    `toylab.train`; the latest records have the members' axes. Each seed draws its own mini-batches, the same for all
+    its hyperparameters. A member that diverges freezes and does not touch the others.
 
     Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
     `toylab.train` raises.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import sympy
 
+from toylab.claims.network_table import markdown
 from toylab.cli import main
 from toylab.optimizers import NAMED
 
@@ -30,3 +31,12 @@ def test_the_readme_shows_how_the_rules_stabilise_themselves(capsys):
     printed = capsys.readouterr().out.strip()
     shown = README.read_text().partition("<!-- stabilization -->")[2].partition("<!-- /stabilization -->")[0].strip()
     assert shown == printed, "paste the output of `toylab derive --table --stabilization` into the README"
+
+
+def test_the_readme_shows_the_long_runs_that_are_kept():
+    kept = json.loads((README.parent / "docs" / "plateaus.json").read_text())
+    shown = README.read_text().partition("<!-- plateaus -->")[2].partition("<!-- /plateaus -->")[0].strip()
+    expected = f"{markdown(kept['rows'])}\n\nRuns of {kept['date']}."
+    assert shown == expected, "paste toylab.claims.network_table.markdown of docs/plateaus.json into the README"
+    derived = {row["rule"]: row["threshold"] for row in kept["rows"] if not row["fixed"]}
+    assert derived["gd"] == 2.0

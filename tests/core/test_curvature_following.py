@@ -1,5 +1,7 @@
 """Eigenpairs followed along moving Hessians: accuracy, cost, crossings, and what must not go wrong."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,10 @@ def network_like(steps: int, top: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.concatenate([bulk, np.sort(top)]), (steps, DIMENSION)).copy()
 
 
+@partial(jax.jit, static_argnames=("count", "tolerance", "limit", "above"))
 def followed(matrices: jax.Array, count: int, **options):
+    """The pairs along a path (T, n, n): tests that share T, n and count share a program."""
+
     def call(track, matrix):
         pairs, track = follow(lambda v: matrix @ v, track, matrix[0], **options)
         return track, pairs
@@ -39,11 +44,11 @@ def followed(matrices: jax.Array, count: int, **options):
     return jax.lax.scan(call, begin_track(matrices[0, 0], count), matrices)[1]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_value_is_within_the_tolerance_at_about_one_product_a_pair(count: int) -> None:
     spectra = network_like(STEPS, np.array([7.3, 7.0, 6.3, 6.1, 4.0, 3.0]))
     spectra[:, -1] += 0.2 * (-1.0) ** np.arange(STEPS)  # the oscillation along the top eigenvector at the edge
-    pairs = jax.jit(lambda m: followed(m, count))(path(spectra, 0.02))
+    pairs = followed(path(spectra, 0.02), count)
     expected = np.sort(spectra, axis=1)[:, ::-1][:, :count]
     assert np.abs(pairs.value / expected - 1).max() <= 1e-3  # the tolerance of `follow`, at every single step
     assert pairs.converged.all()
@@ -56,12 +61,12 @@ def test_a_crossing_is_seen_at_the_next_lookout() -> None:
     spectra[:, -2] = np.linspace(4.5, 6.0, STEPS)  # passes 5.0 at a third of the way
     crossed = int(np.argmax(spectra[:, -2] > 5.0))
     matrices = jnp.asarray(np.stack([np.diag(s) for s in spectra]))  # nothing couples the two eigenvectors
-    values = jax.jit(lambda m: followed(m, 1))(matrices).value[:, 0]
+    values = followed(matrices, 1).value[:, 0]
     late = np.flatnonzero(values < 0.999 * spectra.max(axis=1))
     assert late.size == 0 or late.max() < crossed + LOOKOUT
 
 
-@pytest.mark.parametrize("dimension", [DIMENSION, 1000])
+@pytest.mark.parametrize("dimension", [pytest.param(DIMENSION, marks=pytest.mark.slow), 1000])
 def test_an_eigenvalue_from_nowhere_is_found(dimension: int) -> None:
     """It grows within one step in a direction that the memory has never seen, uncoupled from the others."""
     spectra = np.tile(np.random.default_rng(3).normal(size=dimension) * 0.05, (2, 1))
@@ -79,12 +84,14 @@ def test_an_eigenvalue_from_nowhere_is_found(dimension: int) -> None:
 
 
 def test_a_jump_costs_a_longer_search_and_no_error() -> None:
-    matrices = jnp.concatenate([path(network_like(5, np.array([7.0, 6.0])), 0.01, seed) for seed in (0, 7)])
-    pairs = jax.jit(lambda m: followed(m, 2))(matrices)
-    np.testing.assert_allclose(pairs.value, np.broadcast_to([7.0, 6.0], (10, 2)), rtol=1e-3)  # the tolerance
-    assert pairs.products[5] >= 2 * pairs.products[4]
+    half = STEPS // 2
+    matrices = jnp.concatenate([path(network_like(half, np.array([7.0, 6.0])), 0.01, seed) for seed in (0, 7)])
+    pairs = followed(matrices, 2)
+    np.testing.assert_allclose(pairs.value, np.broadcast_to([7.0, 6.0], (STEPS, 2)), rtol=1e-3)  # the tolerance
+    assert pairs.products[half] >= 2 * pairs.products[half - 1]
 
 
+@pytest.mark.slow
 def test_what_is_not_accurate_is_marked() -> None:
     clustered = jnp.asarray((rotation(0) * np.linspace(0.9, 1.0, DIMENSION)) @ rotation(0).T)
     pairs = followed(clustered[None], 2, tolerance=1e-12, limit=10)
@@ -95,16 +102,18 @@ def test_what_is_not_accurate_is_marked() -> None:
 @pytest.mark.parametrize("shape", ["negative", "degenerate", "zero"])
 def test_awkward_spectra(shape: str) -> None:
     spectra = {
-        "negative": network_like(20, np.array([0.0])) - 1.0,
-        "degenerate": network_like(20, np.array([2.0, 2.0, 2.0])),
-        "zero": np.zeros((20, DIMENSION)),
+        "negative": network_like(STEPS, np.array([0.0])) - 1.0,
+        "degenerate": network_like(STEPS, np.array([2.0, 2.0, 2.0])),
+        "zero": np.zeros((STEPS, DIMENSION)),
     }[shape]
-    pairs = jax.jit(lambda m: followed(m, 2))(path(spectra, 0.005))
+    pairs = followed(path(spectra, 0.005), 2)
     expected = np.sort(spectra, axis=1)[:, ::-1][:, :2]
     np.testing.assert_allclose(pairs.value, expected, rtol=1e-3, atol=1e-12)  # the tolerance; rounding about zero
 
 
-@pytest.mark.parametrize("dimension", [1, 2, 7, 8])
+@pytest.mark.parametrize(
+    "dimension", [1, 8, pytest.param(2, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_few_dimensions_are_exact(dimension: int) -> None:
     matrix = jnp.asarray((rotation(0, dimension) * np.linspace(-1, 3, dimension)) @ rotation(0, dimension).T)
     count = min(dimension, 2)
@@ -138,11 +147,12 @@ def test_dead_coordinates_and_poison() -> None:
     assert (pairs.excluded == 3).all() and (pairs.vector[sound][:, :, ~alive] == 0).all()
 
 
+@pytest.mark.slow
 def test_only_what_is_above_a_level_is_followed() -> None:
     top = np.array([7.0, 6.0, 5.0, 3.0, 2.0])
     spectra = network_like(STEPS, top)
     spectra[STEPS // 2 :, -4] = 5.5  # one more comes from below
-    pairs = jax.jit(lambda m: followed(m, 6, above=4.5))(path(spectra, 0.005))
+    pairs = followed(path(spectra, 0.005), 6, above=4.5)
     found = np.isfinite(pairs.value).sum(axis=1)
     assert (found[4 : STEPS // 2] == 3).all() and (found[STEPS // 2 + LOOKOUT :] == 4).all()
     np.testing.assert_allclose(pairs.value[-1, :4], [7.0, 6.0, 5.5, 5.0], rtol=1e-3)  # the tolerance of `follow`
@@ -150,6 +160,7 @@ def test_only_what_is_above_a_level_is_followed() -> None:
     assert np.median(pairs.products[4 : STEPS // 2]) <= 5
 
 
+@pytest.mark.slow
 def test_vmap_and_single_precision_agree_with_one_at_a_time() -> None:
     paths = jnp.stack([path(network_like(20, np.array([top, 2.0])), 0.01) for top in (3.0, 4.0)])
     together = jax.jit(jax.vmap(lambda m: followed(m, 1)))(paths)

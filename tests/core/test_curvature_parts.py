@@ -44,8 +44,8 @@ def test_gauss_newton_is_j_transposed_j_and_the_hessian_where_residuals_vanish()
     jacobian = jax.jacobian(lambda w: apply(unravel(w), problem.data[0]).ravel())(flat)
     np.testing.assert_allclose(found, jacobian.T @ jacobian / 7, atol=1e-13)  # H_out = I / examples; a few roundings
     fitted = network(targets_are_outputs=True)
-    matrix = dense_matrix(gauss_newton(fitted, fitted.params), fitted.params)
-    np.testing.assert_allclose(matrix, dense_hessian(fitted, fitted.params), atol=1e-13)  # a few roundings
+    matrix = jax.jit(lambda p: dense_matrix(gauss_newton(fitted, p), p))(fitted.params)
+    np.testing.assert_allclose(matrix, jax.jit(dense_hessian)(fitted, fitted.params), atol=1e-13)  # a few roundings
     with pytest.raises(ValueError, match="needs a network's"):
         gauss_newton(Problem(lambda w: w @ w, jnp.ones(2)), jnp.ones(2))
 
@@ -68,6 +68,7 @@ def test_third_derivatives_against_differences_of_the_hessian() -> None:
     np.testing.assert_allclose(turned(2 * u, 3 * v), 6 * turned(u, v), atol=1e-12)  # bilinear up to rounding
 
 
+@pytest.mark.slow
 def test_sharpness_gradient_against_differences_of_the_sharpness() -> None:
     problem = network()
     flat, unravel = ravel_pytree(problem.params)
@@ -80,6 +81,7 @@ def test_sharpness_gradient_against_differences_of_the_sharpness() -> None:
         np.testing.assert_allclose(gradient[index], (above - below) / (2 * step), atol=1e-7)  # as above
 
 
+@pytest.mark.slow
 def test_top_eigenpairs_agree_with_lobpcg() -> None:
     dimension = 40
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(dimension, dimension)))[0]
@@ -107,6 +109,7 @@ def test_quadrature_gives_the_moments_of_each_probe(key: jax.Array) -> None:
     assert abs(np.sum(found.weights * found.nodes ** (2 * steps)) - 3 * np.mean(spectrum ** (2 * steps))) > 1e-3
 
 
+@pytest.mark.slow
 def test_density_integrates_to_one_and_its_error_is_that_of_the_probes(key: jax.Array) -> None:
     spectrum = jnp.concatenate([jnp.zeros(35), jnp.array([1.0, 1.0, 2.0, 4.0, -1.0])])  # a small Krylov space
     found = spectral_density(lambda v: spectrum * v, jnp.zeros(40), key, probes=24, products=64)
@@ -125,6 +128,7 @@ def test_density_integrates_to_one_and_its_error_is_that_of_the_probes(key: jax.
         spectral_density(lambda v: v, jnp.zeros(3), key, probes=0)
 
 
+@pytest.mark.slow
 def test_density_leaves_out_dead_coordinates(key: jax.Array) -> None:
     inverse = jnp.ones(12).at[:4].set(jnp.inf)
     spectrum = jnp.arange(12.0)

@@ -149,6 +149,7 @@ def test_cifar_is_read(tmp_path, writer) -> None:
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.slow
 def test_networks_on_cifar(tmp_path) -> None:
     folder = str(write_binary(tmp_path))
     flat = problems.cifar10_mlp(folder, hidden=(2,), examples=4, test_examples=1)

@@ -1,5 +1,6 @@
 """Gradient flow: fourth order, the exponential on a quadratic, conserved quantities, two independent integrators."""
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,7 +110,6 @@ def test_on_a_network_it_is_what_two_other_integrators_find():
     travelled = np.linalg.norm(oracle - flat)
     assert np.linalg.norm(mine - oracle) < 1e-5 * travelled
     assert infos.loss[0] > problem.value(end.params)
-    diffrax = pytest.importorskip("diffrax")
     solved = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, w, args: slope(w)), diffrax.Dopri8(), 0.0, TIME, None, flat,
         stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12), max_steps=10_000,

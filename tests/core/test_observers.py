@@ -14,7 +14,7 @@ from toylab.observing.batches import drawn_batch
 from toylab.observing.motion import sketch
 
 EVERYTHING = observers(
-    accuracy=True, grad_norm=True, sharpness=2, edge_ratio=2, midpoint_sharpness=1, midpoint_edge_ratio=1,
+    accuracy=True, grad_norm=True, sharpness=2, edge_ratio=2, midpoint_sharpness=1,
     projections=2, alignment=True, position=10_000, step_size=True, state=True, batch_sharpness=100,
 )  # fmt: skip
 
@@ -78,6 +78,16 @@ def test_observers_against_their_definitions(problem: toylab.Problem, run: toyla
     np.testing.assert_allclose(run.preconditioned_sharpness, threshold * run.edge_ratio, rtol=1e-12)
     # at step 0 nothing has been accumulated; from then on mu, and nu are what state_rms shows
     assert run.state_rms.shape == (6, 8) and not run.state_rms[0].any() and (run.state_rms[1:] > 0).all()
+
+
+@pytest.mark.slow
+def test_without_preconditioner_both_midpoints_agree(problem: toylab.Problem) -> None:
+    seen = observers(midpoint_sharpness=1, midpoint_edge_ratio=1, critical=3, sharpness=3)
+    run = train(problem, GD, 20, seen)
+    # 2/eta = 20; the solver's tolerance of the value
+    np.testing.assert_allclose(run.midpoint_edge_ratio, run.midpoint_sharpness[:, 0] / 20, rtol=1e-3)
+    critical = np.where(run.sharpness / 20 > 0.9, run.sharpness / 20, np.nan)
+    np.testing.assert_allclose(run.critical_ratios, critical, rtol=1e-3)
 
 
 def test_a_batch_of_all_examples_is_the_full_batch(problem: toylab.Problem) -> None:

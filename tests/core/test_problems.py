@@ -55,6 +55,7 @@ NEEDED = {
 """Arguments without which, or with which sooner, a problem can be built."""
 
 
+@pytest.mark.slow
 def test_every_built_in_problem_starts_at_a_finite_loss_and_gradient() -> None:
     builders = {name: build for name, build in problems.NAMED.items() if not name.startswith("cifar10")}  # needs files
 

@@ -60,6 +60,7 @@ def trained():
     return problem, run
 
 
+@pytest.mark.slow
 def test_the_error_bar_holds_the_dense_truth(trained):
     problem, run = trained
     found = max_learning_rate(problem, optax.adam, run.params, run.state, b2=0.95)

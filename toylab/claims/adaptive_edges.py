@@ -19,7 +19,7 @@ from toylab.claims import blocked
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, equality, measurement, sign
-from toylab.claims.network_plateaus import PlateauGrid, numbers, plateaus, settled, summary, told
+from toylab.claims.network_plateaus import PlateauGrid, numbers, plateaus, settled, starts, summary, told
 from toylab.optimizers import NAMED
 from toylab.problems import digits_mlp
 
@@ -63,22 +63,13 @@ def grid(label: str, fixed: Mapping[str, float], loss: str = "mse", steps: int =
 # ---------------------------------------------------------------------------------------------------------------
 # The level of the preconditioned sharpness.
 
-LONG, SHORT = {"b2": 0.999}, {"b2": 0.99}
-MEMORY = {  # long where a moving P would lift the level (see below), short where the run is too short for long
-    "adam b1=0": LONG,
-    "adam b1=0.5": LONG,
-    "adam b1=0.9": SHORT,
-    "adam b1=0.95": SHORT,
-    "rmsprop": {"decay": 0.999},
-    "nadam": SHORT,
-    "adamw": SHORT,
-}
 ADAMS = [label for label in RATES if label.startswith("adam b1")]
+WITH_LEVEL = [*ADAMS, "adamw", "nadam"]
 
 
 def _levels_of(random: np.random.Generator, tier: str) -> dict[str, PlateauGrid]:
-    labels = {"quick": ["adam b1=0.9"], "default": ADAMS, "long": list(MEMORY)}[tier]
-    grids = {label: grid(label, MEMORY[label]) for label in labels}
+    labels = {"quick": ["adam b1=0.9"], "default": ADAMS, "long": WITH_LEVEL}[tier]
+    grids = {label: grid(label, {"b2": 0.99}) for label in labels}
     if tier == "long":
         return grids
     # the largest learning rate is at its edge within 500 steps
@@ -103,10 +94,12 @@ LEVELS = Claim(
     id="networks/adaptive_level",
     tier="quick",
     statement="on digits eta lambda_max(P^-1 H) settles at the threshold that is derived from the rule's code: Adam "
-    "for b1 = 0, .5, .9 and .95 (2, 6, 38, 78), and in the long tier RMSProp, AdamW and NAdam (13.57)",
+    "for b1 = 0, .5, .9 and .95 (2, 6, 38, 78), and in the long tier AdamW and NAdam (13.57)",
     source=SOURCE,
     comparison=equality(
-        0.06, "plateaus fluctuate by 3 per cent in time and their means by 2 between members", ceiling=NETWORK_PLATEAU
+        0.08,
+        "plateaus fluctuate by 3 per cent in time, and without momentum the motion of P lifts them by up to 7",
+        ceiling=NETWORK_PLATEAU,
     ),
     draw=_levels_of,
     predicted=_thresholds,
@@ -119,15 +112,19 @@ def unfactored(learning_rate: float) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_factored_rms(factored=False), optax.scale_by_learning_rate(learning_rate))
 
 
+def _memory(label: str) -> dict[str, float]:
+    return {"decay": 0.99} if label == "rmsprop" else {} if label == "adagrad" else {"b2": 0.99}
+
+
+GRIDS = [grid(label, _memory(label), loss) for loss in ("mse", "cross_entropy") for label in RATES]
+
+
 def _bands(sample: Any) -> dict[str, np.ndarray]:
-    found = {}
+    found = {one.label: numbers(summary(settled(one))) for one in GRIDS}
     for loss in ("mse", "cross_entropy"):
-        for label in RATES:
-            fixed = {"decay": 0.99} if label == "rmsprop" else {} if label == "adagrad" else {"b2": 0.99}
-            found[f"{label} {loss}"] = numbers(summary(settled(grid(label, fixed, loss))))
         problem = partial(_digits, loss=loss)
         rates, seen = {"learning_rate": RATES["rmsprop"]}, toylab.observers(edge_ratio=True)
-        runs = toylab.sweep(problem, unfactored, rates, 3_000, seeds=3, every=20, observe=seen, one_by_one=True)
+        runs = toylab.sweep(problem, unfactored, rates, 3_000, seeds=starts(3), every=20, observe=seen, one_by_one=True)
         found[f"unfactored adafactor {loss}"] = numbers(summary(plateaus(runs)))
     return found
 
@@ -160,7 +157,7 @@ def _late_levels() -> np.ndarray:
         blocked.freezing("rmsprop"),
         MOVING,
         STEPS,
-        seeds=3,
+        seeds=starts(3),
         every=40,
         observe=toylab.observers(edge_ratio=True),
         one_by_one=True,
@@ -200,8 +197,8 @@ IN_MOTION = Claim(
     expected="refuted",
     finding="RMSProp's plateau lies above 1 on digits: 1.33 with decay .9, 1.07 with .99, about 1.02 with .999; "
     "frozen, the same runs settle at 1.00 (networks/rmsprop_at_rest), and at 1.00 to 1.03 without freezing where one "
-    "direction alone is at the edge (Chebyshev).  Midpoint and iterate agree to .001, so it is not the cubic term but "
-    "the motion of P within one oscillation, with many directions at the edge together",
+    "direction alone is at the edge (Chebyshev).  Freezing P removes it; midpoint and iterate agree to .001, so the "
+    "cubic term is not the cause.  What in the motion of P lifts it is open: averaging P^-1 over time does not",
 )
 
 

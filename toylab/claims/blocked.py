@@ -19,6 +19,7 @@ from toylab import filters
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, equality, measurement, sign
+from toylab.claims.network_plateaus import starts
 from toylab.frozen import frozen
 from toylab.optimizers import NAMED
 from toylab.problems import chebyshev_mlp
@@ -55,7 +56,7 @@ def runs(rule: str, grid: dict[str, list[float]], steps: int) -> toylab.Sweep:
     """A sweep over `grid` and `SEEDS` seeds that records loss, sharpness and edge ratio; `at` freezes the rule."""
     factory = freezing(rule) if "at" in grid else NAMED[rule]
     seen = toylab.observers(loss=True, sharpness=1, edge_ratio=True)
-    return toylab.sweep(regression, factory, grid, steps, seeds=SEEDS, every=EVERY, observe=seen)
+    return toylab.sweep(regression, factory, grid, steps, seeds=starts(SEEDS), every=EVERY, observe=seen)
 
 
 @cache

@@ -33,9 +33,9 @@ class Crossing(NamedTuple):
 
 
 CROSSINGS = {
-    "gradient descent": Crossing("gd", 0.35, (), 500),
-    "heavy ball": Crossing("heavy_ball", 0.45, (("momentum", 0.5),), 300),
-    "Nesterov": Crossing("nesterov", 0.25, (("momentum", 0.5),), 400),
+    "gradient descent": Crossing("gd", 0.35, (), 900),
+    "heavy ball": Crossing("heavy_ball", 0.45, (("momentum", 0.5),), 500),
+    "Nesterov": Crossing("nesterov", 0.25, (("momentum", 0.5),), 700),
 }
 SMALL, LARGE = 1e-6, 1e-2
 """Sizes of the oscillation along the top eigenvector between which its growth is compared. Below the first the drift,
@@ -69,11 +69,13 @@ def _of_seed(runs: toylab.Sweep, name: str, seed: int) -> np.ndarray:
 
 
 def _episodes(name: str, seeds: tuple[int, ...]) -> list[Episode]:
-    """The first episode of every seed. An oscillation that never grows to `LARGE` ends at the last step."""
+    """The first episode of every seed. Raises ArithmeticError where the steps do not suffice for one."""
     runs, found = _runs(name, seeds), []
     for seed in range(len(seeds)):
         size = np.abs(_of_seed(runs, "projections", seed)[:, 0])
         smallest = int(size.argmin())
+        if size[smallest:].max() <= 10 * LARGE:
+            raise ArithmeticError(f"{name}: no oscillation grows to {10 * LARGE:g} in {len(size)} steps")
         begun = smallest + int(np.argmax(size[smallest:] > SMALL))
         grown = begun + int(np.argmax(size[begun:] > LARGE))
         over = grown + int(np.argmax(size[grown:] > 10 * LARGE))

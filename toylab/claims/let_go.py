@@ -66,7 +66,7 @@ def _told(measured: dict[str, np.ndarray]) -> str:
 
 MOVING = Claim(
     id="self_stabilization/let_go_momentum",
-    tier="default",
+    tier="long",
     statement="mean edge ratio of adaptive rules with momentum, let go on the cubic model",
     source="runs of the rules",
     comparison=measurement(),

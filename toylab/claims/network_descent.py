@@ -16,7 +16,7 @@ import toylab
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, sign
-from toylab.claims.network_plateaus import PlateauGrid, swept
+from toylab.claims.network_plateaus import PlateauGrid, starts, swept
 from toylab.optimizers import NAMED
 
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065)"
@@ -100,7 +100,7 @@ def _dropped_levels() -> dict[str, np.ndarray]:
         dropped,
         {"learning_rate": RATES},
         steps=DROP_STEPS,
-        seeds=3,
+        seeds=starts(3),
         every=16,
         observe=toylab.observers(sharpness=1),
     )
@@ -175,7 +175,7 @@ def _late_changes(sample: Any) -> dict[str, np.ndarray]:
 
 FALLS = Claim(
     id="networks/cross_entropy_falls",
-    tier="default",
+    tier="long",
     statement="under cross-entropy the sharpness of gradient descent falls as the digits are fitted, from each "
     "hundred steps to the next",
     source=SOURCE,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import toylab
@@ -26,7 +28,7 @@ class PlateauGrid:
 
     **Fields:** `problem`, `settings` a name in `toylab.problems.NAMED` and its arguments but the seed, which is swept;
     `rule`, `fixed` a name in `toylab.optimizers.NAMED` and its hyperparameters but the learning rate; `steps` of every
-    run, observed in pairs every `every` steps; `one_by_one` as in `toylab.sweep`.
+    run, observed in pairs every `every` steps; `one_by_one` as in `toylab.sweep`; `single`: in float32.
     """
 
     problem: str
@@ -38,12 +40,16 @@ class PlateauGrid:
     seeds: int = 3
     every: int = 16
     one_by_one: bool = False
+    single: bool = False
 
     @property
     def label(self) -> str:
         """Problem and rule with what distinguishes them: `digits_mlp mse, nesterov momentum=0.5`."""
         loss = self.settings.get("loss", "mse")
-        return f"{self.problem} {loss}, {' '.join([self.rule, *(f'{k}={v}' for k, v in self.fixed.items())])}"
+        precision = " float32" if self.single else ""
+        return (
+            f"{self.problem} {loss}{precision}, {' '.join([self.rule, *(f'{k}={v}' for k, v in self.fixed.items())])}"
+        )
 
     def smaller(self, seeds: int = 1, learning_rates: int = 1) -> PlateauGrid:
         """The grid with its first `seeds` seeds and its last (largest) `learning_rates` learning rates."""
@@ -86,10 +92,24 @@ class Summary:
     counts: Mapping[str, int]
 
 
+FRESH = 10
+"""The first seed of every network claim: learning rates, widths and lengths of runs were chosen on seeds below 3."""
+
+
+def starts(count: int) -> Any:
+    """The random keys of `count` starts that no setting was chosen on."""
+    return jax.vmap(jax.random.key)(jnp.arange(FRESH, FRESH + count))
+
+
 @cache
-def _source(problem: str, settings: tuple[tuple[str, Any], ...]) -> Callable[[Any], toylab.Problem]:
+def _source(problem: str, settings: tuple[tuple[str, Any], ...], single: bool) -> Callable[[Any], toylab.Problem]:
     """The function from a seed to the problem; one for equal settings, so that a program is compiled once."""
-    return lambda key: PROBLEMS[problem](seed=key, **dict(settings))
+
+    def made(key: Any) -> toylab.Problem:
+        found = PROBLEMS[problem](seed=key, **dict(settings))
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), found) if single else found
+
+    return made
 
 
 def swept(grid: PlateauGrid, observe: Any = None, **others: Any) -> toylab.Sweep:
@@ -99,11 +119,11 @@ def swept(grid: PlateauGrid, observe: Any = None, **others: Any) -> toylab.Sweep
     # a float is an axis of length one, hence data: other values of it compile nothing
     axes = {name: [value] for name, value in grid.fixed.items() if isinstance(value, float)}
     runs = toylab.sweep(
-        _source(grid.problem, tuple(grid.settings.items())),
+        _source(grid.problem, tuple(grid.settings.items()), grid.single),
         NAMED[grid.rule],
         {"learning_rate": grid.learning_rates, **axes},
         steps=grid.steps,
-        seeds=grid.seeds,
+        seeds=starts(grid.seeds),
         fixed={name: value for name, value in grid.fixed.items() if name not in axes},
         every=grid.every,
         one_by_one=grid.one_by_one,

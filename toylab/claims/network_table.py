@@ -1,29 +1,61 @@
-"""The table of plateaus on networks: every grid of the long tier as one row of plain numbers."""
+"""The table of plateaus on networks: every grid as one row of plain numbers, and the rows as text for the README."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from toylab.claims.network_edges import DEFAULT, LONG, threshold
+from toylab.claims import adaptive_edges, convolutional_edges, network_edges
 from toylab.claims.network_plateaus import PlateauGrid, row, settled
 
-GRIDS = (*DEFAULT, *LONG)
-"""Gradient descent, heavy ball and Nesterov on digits with both losses and on Chebyshev regression."""
+GRIDS = (
+    *network_edges.DEFAULT,
+    *network_edges.LONG,
+    *convolutional_edges.GRIDS,
+    *adaptive_edges.GRIDS,
+)
+"""Digits with both losses, Chebyshev regression and the convolutional network, for every rule with an edge to tell."""
 
 
 def rows(
     grids: Iterable[PlateauGrid] = GRIDS, said: Callable[[dict[str, Any]], None] = lambda one: None
 ) -> list[dict[str, Any]]:
-    """Run the grids and return one record each, ready for JSON but for NaN; `said` is called with each as it is ready.
+    """Run the grids and return one record each, ready for JSON; `said` is called with each as it is ready.
 
     Keys: problem, settings, loss, rule, fixed, learning_rates, seeds, steps; threshold (k*, derived from the rule's
     code); mean, low, high (edge ratio: over members, lowest and highest member), in_time, over_seeds,
-    over_learning_rates (standard deviations), level (mean of eta lambda_max(P^-1 H)); settled, never_reached, diverged,
-    too_short (members).
+    over_learning_rates (standard deviations), level (mean of eta lambda_max(P^-1 H)), None where nothing settled;
+    settled, never_reached, diverged, too_short (members).
     """
     found = []
     for grid in grids:
-        found.append(row(grid, settled(grid), threshold(grid)))
+        numbers = row(grid, settled(grid), network_edges.threshold(grid))
+        found.append({name: None if _is_nan(value) else value for name, value in numbers.items()})
         said(found[-1])
     return found
+
+
+def markdown(found: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
+    head = (
+        "| problem, loss | rule | k* | learning rates | edge ratio (lowest to highest run) "
+        "| spread in time, seeds, rates | settled / never / diverged / too short |"
+    )
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *(_line(one) for one in found)])
+
+
+def _line(one: Mapping[str, Any]) -> str:
+    rule = " ".join([one["rule"], *(f"{name} {value:g}" for name, value in one["fixed"].items())])
+    rates = f"{min(one['learning_rates']):g} to {max(one['learning_rates']):g}"
+    ratio = "" if one["mean"] is None else f"{one['mean']:.3f} ({one['low']:.2f} to {one['high']:.2f})"
+    spreads = ", ".join(
+        "" if one[name] is None else f"{one[name]:.3f}" for name in ("in_time", "over_seeds", "over_learning_rates")
+    )
+    counts = " / ".join(str(one[name]) for name in ("settled", "never_reached", "diverged", "too_short"))
+    problem = f"{one['problem']}, {one['loss']}"
+    return f"| {problem} | {rule} | {one['threshold']:.4g} | {rates} | {ratio} | {spreads} | {counts} |"
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -97,7 +97,7 @@ def _rates(seeds: Array) -> Array:
 
 RATE = Claim(
     id="networks/sharpening_rate",
-    tier="quick",
+    tier="default",
     statement="along gradient flow dS/dt = -grad L . grad S, grad S = the third derivative of the loss twice along the "
     "top eigenvector",
     source=SOURCE,

@@ -173,7 +173,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     for name, value in sorted(summary["last"].items(), key=lambda entry: entry[0] not in ("loss", "edge_ratio")):
         if name == "edge_ratio" and summary["plateau"] is not None:
             yield f"edge ratio  {_shown(value)} at the end; {_told(summary['plateau'])}"
-        elif not name.endswith(("_residual", "_residuals", "_products")) and name != "excluded":
+        elif not name.endswith(("_residual", "_residuals", "_products", "_converged")) and name != "excluded":
             yield f"{name.replace('_', ' '):<11} {_shown(value)}"
     yield f"file        {summary['file']}"
 

@@ -18,18 +18,23 @@ def unit_or_zero(vector: Array, floor: Array | float) -> tuple[Array, Array]:
     return jnp.where(good, vector / jnp.where(good, length, 1), 0), good
 
 
-def random_unit(index: Array | int, live: Array, dtype: jnp.dtype) -> Array:
-    """A pseudo-random unit vector on the `live` coordinates, zero on the others: the same for the same `index`.
+def random(seed: Array | int, live: Array, dtype: jnp.dtype) -> Array:
+    """A pseudo-random vector (p,) on the `live` coordinates of root mean square length 1, zero on the others: the same
+    for the same `seed`.
 
-    Entries are uniform in (-1, 1) from an integer hash: a tenth of the time that normal numbers take to compile and to
-    draw, and a search needs no more than a direction that is special for no operator.
+    Entries are uniform from an integer hash: a tenth of the time that normal numbers take to compile and to draw, and a
+    search needs no more than a direction that is special for no operator.
     """
-    bits = jnp.arange(live.size, dtype=jnp.uint32) + jnp.asarray(index, jnp.uint32) * jnp.uint32(0x9E3779B1)
-    for multiplier, shift in ((0x7FEB352D, 15), (0x846CA68B, 16), (0x9E3779B1, 15)):
+    bits = jnp.arange(live.size, dtype=jnp.uint32) + jnp.asarray(seed, jnp.uint32) * jnp.uint32(0x9E3779B1)
+    for multiplier in (0x7FEB352D, 0x846CA68B):
         bits = (bits ^ (bits >> jnp.uint32(16))) * jnp.uint32(multiplier)
-        bits = bits ^ (bits >> jnp.uint32(shift))
     uniform = (bits >> jnp.uint32(8)).astype(dtype) / 2**23 - 1
-    return unit_or_zero(jnp.where(live, uniform, 0), 0.0)[0]
+    return jnp.where(live, uniform * (3 / live.size) ** 0.5, 0)
+
+
+def random_unit(seed: Array | int, live: Array, dtype: jnp.dtype) -> Array:
+    """`random` as a unit vector."""
+    return unit_or_zero(random(seed, live, dtype), 0.0)[0]
 
 
 def added(
@@ -47,14 +52,14 @@ def added(
 
 
 def ritz(projected: Array, inside: Array) -> tuple[Array, Array]:
-    """Eigenvalues (m,), descending, and weights (m, m), one row each, of a symmetric projection V^T A V; the rows that
-    are not `inside` (zero rows of V) come last, whatever the sign of the spectrum."""
-    projected = 0.5 * (projected + projected.T)
+    """Eigenvalues (m,), descending, and weights (m, m), one row each, of a symmetric projection V^T A V, of which the
+    lower triangle is read; the rows that are not `inside` (zero rows of V) come last, whatever the sign of the
+    spectrum."""
     # In units of its largest entry, so that a tiny operator is resolved like any other.
     unit = largest(projected)
-    projected = projected / unit
-    below = -1 - 2 * jnp.linalg.norm(projected)
-    values, weights = jnp.linalg.eigh(projected + jnp.diag(jnp.where(inside, 0, below)))
+    below = -2.0 * len(projected)
+    shifted = projected / unit + jnp.diag(jnp.where(inside, 0, below))
+    values, weights = jnp.linalg.eigh(shifted, symmetrize_input=False)
     return unit * values[::-1], weights[:, ::-1].T
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from toylab import curvature, filters
 from toylab.observing.base import Moment
@@ -12,7 +13,7 @@ PyTree = Any
 
 
 def tracked(
-    memory: curvature.Track, hvp: Any, like: PyTree, inverse: PyTree = None, above: float | None = None
+    memory: curvature.Track, hvp: Any, like: PyTree, inverse: PyTree = None, above: Array | None = None
 ) -> tuple[curvature.EigenPair, curvature.Track]:
     """Top eigenpairs of H, or of P^-1/2 H P^-1/2 with the diagonal `inverse` of P^-1, followed from the last
     observation to this one: see `toylab.curvature.follow`, whose tolerance 1e-3 of the value is kept."""

@@ -95,8 +95,8 @@ class Problem:
         return jax.jvp(self.gradient, (params,), (vector,))[1]
 
     def expanded(self, params: PyTree) -> tuple[Array, PyTree, Callable[[PyTree], PyTree]]:
-        """Loss, gradient and v -> H v at `params`, for several products at one point: what they share with each other and
-        with the gradient is computed once, unless `chunk` bounds the memory."""
+        """Loss, gradient and v -> H v at `params`, for several products at one point: what they share with each other
+        and with the gradient is computed once, unless `chunk` bounds the memory."""
         if self.chunk is not None:
             return *self.value_and_gradient(params), lambda vector: self.hvp(params, vector)
         (loss, gradient), pushed = jax.linearize(self.value_and_gradient, params)

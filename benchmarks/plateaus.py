@@ -1,0 +1,44 @@
+"""Runs every grid of the table of plateaus into docs/plateaus.json, keeping what is finished: `make plateaus`.
+
+About half an hour on two cores. Rows that the file already has for equal settings are not run again.
+"""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+
+import jax
+
+from toylab.claims.environment import environment_record
+from toylab.claims.network_table import GRIDS, rows
+
+
+def main(path: Path) -> None:
+    """Write the rows to `path` after each one."""
+    jax.config.update("jax_enable_x64", True)
+    found = json.loads(path.read_text())["rows"] if path.exists() else []
+    for grid in GRIDS:
+        if any(same(grid, one) for one in found):
+            continue
+        found += rows([grid])
+        environment = environment_record(seed=0, tier="long", sabotage=False)
+        content = {"date": datetime.date.today().isoformat(), "environment": environment, "rows": found}
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        print(grid.label, found[-1]["mean"], flush=True)
+
+
+def same(grid, row: dict) -> bool:
+    """Whether `row` is of this grid."""
+    names = ("problem", "rule", "steps", "seeds")
+    given = {**grid.settings, "hidden": list(grid.settings["hidden"])} if "hidden" in grid.settings else grid.settings
+    return (
+        all(getattr(grid, name) == row[name] for name in names)
+        and dict(given) == row["settings"]
+        and dict(grid.fixed) == row["fixed"]
+        and list(grid.learning_rates) == row["learning_rates"]
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/plateaus.json"))
