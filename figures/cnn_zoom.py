@@ -25,7 +25,7 @@ BEFORE, ZOOM, AFTER, EVERY = 104, 36, 640, 8
 """Steps before, in and after the window, in which each is observed: the first crossing, while one direction is alone at
 the edge (later the top eigenvector turns from one iterate to the next, and with it the sign along it)."""
 
-QUICK = 16, 12, 16
+QUICK = 16, 12, 16, 1
 CHUNK = 16  # steps of one compiled call: the same program before and after
 
 
@@ -37,11 +37,11 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     rule = NAMED["gd"](ETA)
     problem = digits_cnn(examples=100, channels=(16, 16))
     observe = toylab.observers(loss=True, sharpness=1, projections=1)
-    before, zoom, after = QUICK if quick else (BEFORE, ZOOM, AFTER)
+    before, zoom, after, every = QUICK if quick else (BEFORE, ZOOM, AFTER, EVERY)
     # gradient descent has no state: a run goes on from the weights of the last one
-    come = toylab.train(problem, rule, before, observe=observe, every=EVERY, chunk=CHUNK)
+    come = toylab.train(problem, rule, before, observe=observe, every=every, chunk=CHUNK)
     near = toylab.train(problem.with_params(come.params), rule, zoom, observe=observe, chunk=CHUNK)
-    gone = toylab.train(problem.with_params(near.params), rule, after, observe=observe, every=EVERY, chunk=CHUNK)
+    gone = toylab.train(problem.with_params(near.params), rule, after, observe=observe, every=every, chunk=CHUNK)
     return {
         "steps": np.concatenate([come.steps, before + zoom + gone.steps]),
         "loss": np.concatenate([come.loss, gone.loss]),

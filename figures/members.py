@@ -45,7 +45,7 @@ def numbered(members: Sequence[Member]) -> Callable[[ArrayLike], optax.GradientT
         def init(params: Any) -> list[Any]:
             return [transform.init(params) for transform in transforms]
 
-        def update(updates: Any, state: list[Any], params: Any = None) -> tuple[Any, list[Any]]:
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
             taken = [rule.update(updates, own, params) for rule, own in zip(transforms, state, strict=True)]
             mine = jnp.asarray(owner)[index]
             step = jax.tree.map(lambda *steps: lax.select_n(mine, *steps), *(step for step, _ in taken))

@@ -20,7 +20,7 @@ from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, equality, measurement, sign
 from toylab.claims.network_plateaus import starts
-from toylab.frozen import frozen
+from toylab.frozen_rules import frozen
 from toylab.optimizers import NAMED
 from toylab.problems import chebyshev_mlp
 

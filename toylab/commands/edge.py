@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from toylab.commands.bad_input import BadInput
-from toylab.commands.experiment import Experiment, add_experiment, experiment, plain
+from toylab.commands.experiments import Experiment, add_experiment, experiment, plain
 from toylab.commands.progress import progress_bar
 from toylab.commands.settings import LEARNING_RATES
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toylab.commands.bad_input import BadInput
-from toylab.commands.experiment import (
+from toylab.commands.experiments import (
     Experiment,
     add_experiment,
     add_recording,

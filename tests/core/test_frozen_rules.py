@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from toylab import filters
-from toylab.frozen import frozen
+from toylab.frozen_rules import frozen
 from toylab.optimizers import NAMED
 
 PARAMS = {"w": jnp.array([[0.3, -1.2], [2.0, 0.5]]), "b": jnp.array([0.1, -0.7])}
