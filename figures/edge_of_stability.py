@@ -21,17 +21,18 @@ TITLE = "Gradient descent, heavy ball and Nesterov take a network on digits to t
 
 
 class Column(NamedTuple):
-    """One rule at its learning rates: smaller ones where momentum makes it faster."""
+    """One rule at its learning rates; `label_end`: the fraction of the width where their labels end, off the curves."""
 
     rule: str
     title: str
     rates: tuple[float, ...]
     settings: Mapping[str, float]
+    label_end: float = 0.985
 
 
 COLUMNS = (
     Column("gd", "gradient descent", (0.35, 0.45, 0.6), {}),
-    Column("heavy_ball", r"heavy ball, $\beta = 0.9$", (0.66, 0.72, 0.8), {"momentum": 0.9}),
+    Column("heavy_ball", r"heavy ball, $\beta = 0.9$", (0.66, 0.72, 0.8), {"momentum": 0.9}, 0.78),
     Column("nesterov", r"Nesterov, $\beta = 0.9$", (0.21, 0.26, 0.34), {"momentum": 0.9}),
 )
 MEMBERS: list[Member] = [
@@ -82,8 +83,8 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
             grid[1, i].plot(*paired(steps, sharpness), color=colour)
             grid[1, i].axhline(threshold, **style.LEVEL | {"color": colour})
             grid[1, i].annotate(
-                rf"$\eta = {rate:g}$", (end, threshold), (-3, 4), textcoords="offset points", ha="right",
-                va="bottom", path_effects=style.halo(), color=colour,
+                rf"$\eta = {rate:g}$", (column.label_end * end, threshold), (0, 3), textcoords="offset points",
+                ha="right", va="bottom", path_effects=style.halo(), color=colour,
             )  # fmt: skip
         k = float(mine["rates"][0] * mine["threshold"][0])
         style.letter(grid[0, i], i, rf"{column.title}, $k^* = {k:.4g}$")

@@ -80,6 +80,9 @@ def sweep(
     check_rule(_built(factory, first, fixed), example)
     built = partial(factory, **fixed)
     kind, numbers = gauges(built, members, example.params) if observe.needs_gauge else (None, None)
+    # in the precision of the weights, as plain numbers would act: a wider array would widen the optimizer's state
+    precision = jnp.result_type(*jax.tree.leaves(example.params))
+    members = {name: values.astype(precision) for name, values in members.items()}
     choices = {
         "factory": factory,
         "fixed": _hashable(fixed),

@@ -93,3 +93,12 @@ def test_refusals() -> None:
         sweep(problem, optax.sgd, grid, 0)
     with pytest.raises(ValueError, match="needs a function"):
         sweep(problem, optax.sgd(0.1), grid, 5)
+
+
+def test_a_sweep_keeps_the_precision_of_the_weights() -> None:
+    problem = problems.quadratic([1.0, 2.0])
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem)
+    run = sweep(single, optax.rmsprop, {"learning_rate": [0.01], "decay": [0.9]}, 3)
+    assert {leaf.dtype for leaf in jax.tree.leaves((run.params, run.state)) if leaf.dtype.kind == "f"} == {
+        np.dtype("f4")
+    }

@@ -19,7 +19,12 @@ MODULES = [
 ]
 
 
+TRAIN_NETWORKS = {
+    "adam_edges", "blocked_advancing", "cnn_zoom", "edge_of_stability", "leaving_the_flow", "rmsprop_edge", "spectrum",
+}  # fmt: skip
+"""Figures that compile programs of ten seconds and more even for quick data."""
 NAMES = [module.NAME for module in MODULES]
+COMPUTED = [pytest.param(name, marks=pytest.mark.slow) if name in TRAIN_NETWORKS else name for name in NAMES]
 
 
 @cache
@@ -55,7 +60,7 @@ def test_a_figure_declares_itself(module):
 
 
 # One test, not two: whichever worker runs it computes the figure once.
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMPUTED)
 def test_data_are_finite_and_the_figure_saves_with_no_text_clipped(name):
     figure, data = made(name)
     for key, array in data.items():

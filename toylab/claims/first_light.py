@@ -42,7 +42,7 @@ def _told(found: dict[str, np.ndarray]) -> str:
 
 PLATEAU = Claim(
     id="edge/first_light",
-    tier="default",
+    tier="long",
     statement="on 500 digits, a tanh network 64-32-32-10 with squared loss trains at the edge: plateau of the edge "
     "ratio for GD, RMSProp and Adam",
     source="measured; Cohen et al. 2021 and 2022 on larger networks",

@@ -40,7 +40,7 @@ def _runs(chosen: dict[str, tuple[str, dict[str, float]]]) -> dict[str, np.ndarr
 
 STEADY = Claim(
     id="self_stabilization/let_go_memoryless",
-    tier="default",
+    tier="long",
     statement="let go, RMSProp and Adam without momentum stay at their edge on the cubic model while the raw sharpness "
     "goes on rising: P follows, not the cubic term",
     source="on a 2-cycle of a memoryless rule nu = g^2, which puts eta lambda/P at 2 where x swings by eta",

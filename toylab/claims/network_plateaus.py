@@ -180,10 +180,9 @@ def described(of: Summary) -> str:
     counts = ", ".join(f"{number} {outcome}" for outcome, number in of.counts.items() if number)
     if not of.counts["settled"]:
         return counts
-    return (
-        f"{of.mean:.3f} ({of.low:.3f} to {of.high:.3f}; spread {of.in_time:.3f} in time, {of.over_seeds:.3f} over "
-        f"seeds, {of.over_learning_rates:.3f} over learning rates; {counts})"
-    )
+    spreads = {"in time": of.in_time, "over seeds": of.over_seeds, "over learning rates": of.over_learning_rates}
+    told = ", ".join(f"{value:.3f} {where}" for where, value in spreads.items() if np.isfinite(value))
+    return f"{of.mean:.3f} ({of.low:.3f} to {of.high:.3f}; spread {told}; {counts})"
 
 
 MEASURED = ("mean", "low", "high", "in_time", "over_seeds", "over_learning_rates", "level")
