@@ -38,8 +38,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         transform = NAMED[rule](**settings)
         runs = []
         for size in sizes:
-            felt = {"batch_sharpness": size} if rule == "gd" else {}
-            seen = toylab.observers(edge_ratio=True, **felt)
+            seen = toylab.observers(edge_ratio=True, batch_sharpness=size if rule == "gd" else 0)
             runs.append(toylab.train(problem, transform, 60 if quick else steps, seen, every=EVERY, batch_size=size))
         found[f"{rule}_steps"] = runs[0].steps
         found[f"{rule}_ratio"] = np.array([run.edge_ratio for run in runs])

@@ -2,6 +2,9 @@
 
 import os
 
+# Nearly all time goes into compiling programs that run once: LLVM's expensive passes cost more than they save here.
+os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
+
 import jax
 import pytest
 from hypothesis import HealthCheck, settings

@@ -70,6 +70,7 @@ def test_members_are_counted_by_their_outcome_and_saved(capsys):
     assert by[3.0, 0]["outcomes"]["diverged"] == 1 and by[3.0, 0]["status"] == {"diverged": 1}
 
 
+@pytest.mark.slow
 def test_seeds_and_the_table(capsys):
     line = "digits_mlp optax:sign_sgd --set hidden=2 examples=5 --grid learning_rate=.01,.02 --seeds 2 --seed 3"
     assert main(["sweep", *line.split(), "--steps", "3"]) == 0

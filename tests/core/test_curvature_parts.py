@@ -95,6 +95,7 @@ def test_top_eigenpairs_agree_with_lobpcg() -> None:
     np.testing.assert_allclose(overlap, 1, rtol=1e-8)  # second order in residual / gap
 
 
+@pytest.mark.slow
 def test_quadrature_gives_the_moments_of_each_probe(key: jax.Array) -> None:
     spectrum = np.random.default_rng(0).uniform(-1, 2, 30)
     spectrum[:3] = 2.5  # degenerate

@@ -53,6 +53,7 @@ def test_sorted_sequences() -> None:
     assert (inputs.sum(-1) == 1).all() and (targets.sum(-1) == 1).all()
 
 
+@pytest.mark.slow
 def test_a_student_that_starts_as_the_teacher_has_nothing_to_learn() -> None:
     problem = problems.teacher_student(inputs=3, teacher=(4,), hidden=(4,), examples=10, seed=0)
     assert problem.value(problem.params) < 1e-30  # rounding squared

@@ -59,6 +59,7 @@ def test_differences_of_squares_are_conserved_to_the_order_of_the_method(chain):
     assert np.polyfit(np.log(fractions), np.log(drift), 1)[0] > 3.5  # at least the order
 
 
+@pytest.mark.slow
 def test_time_and_sharpness_are_those_of_the_point(chain):
     problem, _, ends, infos = chain
     np.testing.assert_allclose(infos.time[0], np.arange(STEPS) * TIME / STEPS, rtol=1e-12)
@@ -80,6 +81,7 @@ def test_on_a_quadratic_it_is_the_exponential(key):
     assert infos.substeps.sum() == 400  # 2 x 4/0.02
 
 
+@pytest.mark.slow
 def test_a_stiff_direction_is_stable_at_the_default_fraction():
     end, infos = last(problems.quadratic([1000.0, 1.0]), jnp.ones(2), time_step=1.0, steps=1)
     assert infos.substeps == 1000
@@ -87,6 +89,7 @@ def test_a_stiff_direction_is_stable_at_the_default_fraction():
     assert end.params[1] == pytest.approx(np.exp(-1.0), rel=1e-12)  # h = 1e-3: (1e-3)^5/120 a substep
 
 
+@pytest.mark.slow
 def test_substeps_are_no_longer_than_allowed_and_a_flat_loss_needs_one():
     flat = problems.quadratic([-1.0, -2.0])
     assert last(flat, flat.params)[1].substeps.tolist() == [1] * STEPS

@@ -149,6 +149,7 @@ def test_starts_have_their_variances(scaling, variances) -> None:
     assert not b.any() and not c.any()
 
 
+@pytest.mark.slow
 def test_other_networks_start_with_their_variances() -> None:
     (kernel, _), (weight, _) = jax.jit(networks.cnn((8, 8, 40), 30, (50,)).init)(jax.random.key(1, impl="rbg"))
     embedding = jax.jit(networks.attention(8, 4, 4, width=2000, hidden=3).init)(jax.random.key(1, impl="rbg"))[

@@ -39,7 +39,7 @@ def outside(params, state, memory):
     return step(params, state, memory)
 
 
-@pytest.mark.parametrize("loop", [jax.jit(step), outside], ids=["jit", "plain"])
+@pytest.mark.parametrize("loop", [jax.jit(step), pytest.param(outside, marks=pytest.mark.slow)], ids=["jit", "plain"])
 def test_it_sees_what_train_records(run, loop):
     seen = own_loop(loop)
     assert seen.keys() == run.records.keys()
@@ -48,6 +48,7 @@ def test_it_sees_what_train_records(run, loop):
         np.testing.assert_allclose(seen[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_mini_batch_gradient_is_the_one_that_p_is_read_off():
     """RMSProp's P = sqrt((1 - decay) g^2) at the first step is of the gradient that the step uses."""
     rule, params = optax.rmsprop(1e-2, decay=0.9, eps=0.0), PROBLEM.params

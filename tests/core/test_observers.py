@@ -90,6 +90,7 @@ def test_without_preconditioner_both_midpoints_agree(problem: toylab.Problem) ->
     np.testing.assert_allclose(run.critical_ratios, critical, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_of_all_examples_is_the_full_batch(problem: toylab.Problem) -> None:
     whole = train(problem, optax.adam(0.01), 8, every=3)
     batch = train(problem, optax.adam(0.01), 8, every=3, batch_size=12, batch_seed=5)
@@ -110,6 +111,7 @@ def test_mini_batches_are_drawn_from_the_seed_and_without_replacement(problem: t
         train(problem, GD, 5, batch_size=13)
 
 
+@pytest.mark.slow
 def test_a_sweep_with_mini_batches_repeats_its_runs(problem: toylab.Problem) -> None:
     grid = toylab.sweep(
         lambda key: toylab.problems.digits_mlp(hidden=(3,), examples=12, seed=key),

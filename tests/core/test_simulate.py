@@ -76,6 +76,7 @@ def test_observed_in_consecutive_pairs(every: int, expected: list[int]) -> None:
     np.testing.assert_allclose(run.loss, 0.5 * 0.25 ** np.array(expected), rtol=1e-14)  # exact powers of two
 
 
+@pytest.mark.slow
 def test_chunks_do_not_change_a_run() -> None:
     problem = problems.quadratic(np.linspace(0.1, 1, 20))
     choice = observers(edge_ratio=True, grad_norm=True)

@@ -80,6 +80,7 @@ def test_the_error_bar_holds_the_dense_truth(trained):
 
 
 @pytest.mark.parametrize(("factor", "grows"), [(0.98, False), (1.02, True)])
+@pytest.mark.slow
 def test_gradient_descent_grows_just_above_and_shrinks_just_below(trained, factor, grows):
     problem, run = trained
     limit = max_learning_rate(problem, optax.sgd, run.params).learning_rate
@@ -104,6 +105,7 @@ def test_gradient_descent_grows_just_above_and_shrinks_just_below(trained, facto
     assert (growth > 1) == grows
 
 
+@pytest.mark.slow
 def test_what_decay_alone_allows_where_nothing_curves_upwards():
     flat = problems.quadratic([-1.0, -2.0])
     assert max_learning_rate(flat, optax.sgd, flat.params).learning_rate == np.inf

@@ -20,7 +20,8 @@ MODULES = [
 
 
 TRAIN_NETWORKS = {
-    "adam_edges", "blocked_advancing", "cnn_zoom", "edge_of_stability", "leaving_the_flow", "mini_batch", "rmsprop_edge", "spectrum",
+    "adam_edges", "blocked_advancing", "cnn_zoom", "edge_of_stability", "leaving_the_flow", "mini_batch",
+    "rmsprop_edge", "spectrum",
 }  # fmt: skip
 """Figures that compile programs of ten seconds and more even for quick data."""
 NAMES = [module.NAME for module in MODULES]
