@@ -31,7 +31,10 @@ def test_every_command_is_a_module_and_every_command_module_a_command():
         assert importlib.util.find_spec(f"toylab.commands.{name}") is not None
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "float64"), ("0", "float32"), ("1", "float64")])
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [(None, "float64"), ("0", "float32"), pytest.param("1", "float64", marks=pytest.mark.slow)],
+)
 def test_the_precision_is_double_unless_the_user_chose(chosen, expected, tmp_path, environment):
     environment |= {} if chosen is None else {"JAX_ENABLE_X64": chosen}
     done = subprocess.run(

@@ -132,7 +132,7 @@ ZERO = Claim(
 
 TOP = Claim(
     id="edge/largest_eigenvalue_decides",
-    tier="quick",
+    tier="default",
     statement="in several dimensions only the largest eigenvalue of P^-1 H matters: a random Hessian, rotated and "
     "rescaled against a random diagonal P, loses stability where lambda_max(P^-1/2 H P^-1/2) meets the threshold",
     source=SOURCE,

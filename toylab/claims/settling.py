@@ -217,7 +217,7 @@ def _reflections(sample: dict[str, Runs]) -> dict[str, np.ndarray]:
 
 ORDER = Claim(
     id="self_stabilization/settling_order",
-    tier="quick",
+    tier="default",
     statement="near start: the excess at rest follows Y - log(1 + Y) = const, Y = C y, up to an error of order y_0^4, "
     "for every loss and rule, with C derived from the filter and four numbers of the valley",
     source=SOURCE,
