@@ -159,7 +159,8 @@ FROZEN = Claim(
     id="networks/blocked_when_frozen",
     tier="default",
     statement="RMSProp whose second moments are frozen at step 1000 settles where eta lambda_max(P^-1 H) of the frozen "
-    "P meets its derived threshold, as gradient descent does",
+    "P meets its derived threshold, as gradient descent does (step and learning rate are such that runs survive the "
+    "freezing; not all do, networks/frozen_survivors)",
     source=SOURCE,
     comparison=equality(0.05, "bursts of self-stabilization, some per cent deep", ceiling=NETWORK_PLATEAU),
     predicted=_frozen_threshold,
