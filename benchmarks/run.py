@@ -20,7 +20,7 @@ def main() -> None:
     for benchmark in BENCHMARKS:
         for row in benchmark.rows(quick):
             rows.append(row)
-            print(f"{row['name']:92s} {row['measured']:8.3f} {row['unit']}, error {row['accuracy']}", flush=True)
+            print(f"{row['name']:92s} {row['measured']:8.2f} {row['unit']}, error {row['accuracy']}", flush=True)
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -47,7 +47,7 @@ def observe_step(
     weights for the last iterate's: for these, look at every step.
     Under jit or not: the rule's threshold is computed on the host once, while tracing, and remembered for `transform`:
     build that once, outside the loop.  Under jit the first look (memory None) is a program of its own.
-    Cost: a gradient and the observers' products (edge ratio: usually two, warm-started).
+    Cost: a gradient and the observers' products (edge ratio: one to two for gradient descent, up to five for Adam).
     Raises ValueError for params and state that the transform does not fit; NoLinearEdge (a ValueError) if the edge
     ratio is asked for and the rule has none.
     """

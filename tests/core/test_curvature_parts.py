@@ -41,7 +41,7 @@ def test_gauss_newton_is_j_transposed_j_and_the_hessian_where_residuals_vanish()
     problem = network()
     flat, unravel = ravel_pytree(problem.params)
     found = jax.jit(lambda p: dense_matrix(gauss_newton(problem, p), p))(problem.params)
-    jacobian = jax.jacobian(lambda w: apply(unravel(w), problem.data[0]).ravel())(flat)
+    jacobian = jax.jit(jax.jacobian(lambda w: apply(unravel(w), problem.data[0]).ravel()))(flat)
     np.testing.assert_allclose(found, jacobian.T @ jacobian / 7, atol=1e-13)  # H_out = I / examples; a few roundings
     fitted = network(targets_are_outputs=True)
     matrix = jax.jit(lambda p: dense_matrix(gauss_newton(fitted, p), p))(fitted.params)
