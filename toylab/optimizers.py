@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 
@@ -63,6 +65,43 @@ def delayed_gradient(learning_rate: float, delay: int = 1) -> optax.GradientTran
     return optax.GradientTransformation(init, update)
 
 
+class ScalarRMSProp(NamedTuple):
+    """How many steps were taken, (); the average of the squared norm of the gradient, ()."""
+
+    count: jax.Array
+    nu: jax.Array
+
+
+def scalar_rmsprop(
+    learning_rate: float,
+    decay: float = 0.99,
+    eps: float = 0.0,
+    initial_scale: float = 0.0,
+    bias_correction: bool = False,
+) -> optax.GradientTransformation:
+    """RMSProp with one second moment for all weights: w+ = w - eta g/sqrt(nu+), nu+ = b2 nu + (1 - b2) |g|^2.
+
+    |g|^2 is the squared norm of the whole gradient, not its mean square; nu starts at `initial_scale`; `eps` is added
+    inside the root, as in `optax.rmsprop`; `bias_correction` divides nu+ by 1 - b2^t at step t.  On one weight this is
+    `optax.rmsprop`.  Where nu+ + eps is zero no gradient has come yet, and the weights stay: 0/0 is zero here.
+    Source: Cohen, Damian et al., arXiv:2410.24206, section on scalar RMSProp.
+    """
+
+    def init(params: Any) -> ScalarRMSProp:
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return ScalarRMSProp(jnp.zeros((), jnp.int32), jnp.full((), initial_scale, dtype))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        count = optax.safe_increment(state.count)
+        nu: Any = decay * state.nu + (1 - decay**1.001) * optax.tree.norm(updates, squared=True)
+        used = (nu / (1 - decay**count) if bias_correction else nu) + eps
+        step = jnp.where(used > 0, -learning_rate * jax.lax.rsqrt(jnp.where(used > 0, used, 1)), 0)
+        return jax.tree.map(lambda g: step * g, updates), ScalarRMSProp(count, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
 NAMED: dict[str, Factory] = {
     "gd": _with("gd", optax.sgd),
     "heavy_ball": _with("heavy_ball", optax.sgd, momentum=0.9),
@@ -72,6 +111,7 @@ NAMED: dict[str, Factory] = {
     "rmsprop_centered": _with("rmsprop_centered", optax.rmsprop, decay=0.99, centered=True),
     "rmsprop_momentum": _with("rmsprop_momentum", optax.rmsprop, decay=0.99, momentum=0.9),
     "rmsprop_nesterov": _with("rmsprop_nesterov", optax.rmsprop, decay=0.99, momentum=0.9, nesterov=True),
+    "scalar_rmsprop": scalar_rmsprop,
     "adam": optax.adam,
     "adamw": optax.adamw,
     "nadam": _with("nadam", optax.nadam),
