@@ -26,7 +26,7 @@ class Status(IntEnum):
     interrupted = 3  # stopped by the caller before all steps were taken
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Observed:
     steps: np.ndarray
     records: dict[str, np.ndarray]
@@ -51,7 +51,7 @@ class _Observed:
         return save(self, path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory(_Observed):
     """One run. Every record is an attribute too: `run.loss`, `run.edge_ratio`, `run.sharpness`, ...
 
@@ -61,8 +61,12 @@ class Trajectory(_Observed):
     stored). `config`: what was run, and with which versions.
     """
 
+    def __repr__(self) -> str:
+        """How it ended and what was recorded; no arrays."""
+        return f"Trajectory({self.status.name} after {self.taken} steps; {_recorded(self)})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Sweep(_Observed):
     """Many runs. As a Trajectory, but `status`, `taken` and every record and leaf of `params` and `state`
     have leading axes: one for each entry of `grid` in its order, then one for the seeds. `grid`: name -> the
@@ -70,6 +74,18 @@ class Sweep(_Observed):
     """
 
     grid: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Members by axis, how many ended how, and what was recorded; no arrays."""
+        statuses = np.asarray(self.status)
+        axes = [*(f"{len(values)} {name}" for name, values in self.grid.items()), f"{statuses.shape[-1]} seeds"]
+        counts = {status.name: int(np.sum(statuses == status)) for status in Status}
+        ended = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        return f"Sweep({' x '.join(axes)}: {ended}; {_recorded(self)})"
+
+
+def _recorded(run: Trajectory | Sweep) -> str:
+    return f"{len(run.steps)} steps observed: {', '.join(run.records) or 'nothing'}"
 
 
 def versions() -> dict[str, str]:

@@ -23,6 +23,17 @@ PyTree = Any
 Progress = Callable[[int, int, dict[str, np.ndarray]], None]
 
 
+class Course(NamedTuple):
+    """What is asked of a run beside problem and rule: the arguments of `train` that have these names."""
+
+    steps: int
+    every: int = 1
+    chunk: int = 256
+    diverge_above: float = float("inf")
+    batch_size: int | None = None
+    batch_seed: int = 0
+
+
 class Schedule(NamedTuple):
     """When to observe: the first `pair` of every `stride` steps; at most `blocks` strides make a chunk. `batch`: of how
     many examples a step's gradient is the mean, None for all. Static under jit."""
@@ -38,9 +49,10 @@ class Schedule(NamedTuple):
         return candidates[candidates < steps]
 
 
-def schedule(problem: Problem, steps: int, every: int, chunk: int, batch_size: int | None) -> Schedule:
+def schedule(problem: Problem, course: Course) -> Schedule:
     """Consecutive pairs (t, t + 1) every `every` steps; every step if `every` is 1 or 2. Raises ValueError
     below 1, for a batch larger than the data."""
+    steps, every, chunk, batch_size = course.steps, course.every, course.chunk, course.batch_size
     for name, number in (("steps", steps), ("every", every), ("chunk", chunk), ("batch_size", batch_size)):
         if number is not None and (number != int(number) or number < 1):
             raise ValueError(f"got {name}={number}, needs a whole number of at least 1: try {name}=100")
@@ -307,43 +319,37 @@ def train(
     Raises ValueError for steps, every, chunk or batch_size below 1, a batch larger than the data, or for something that
     is no Problem or no optimizer; NoLinearEdge (a ValueError) if the edge ratio is asked for and the rule has none.
     """
-    run = training(problem, transform, steps, observe, every, chunk, diverge_above, batch_size, batch_seed)
-    return last_of(run, steps, progress).trajectory()
+    course = Course(steps, every, chunk, diverge_above, batch_size, batch_seed)
+    return last_of(training(problem, transform, course, observe), steps, progress).result()
 
 
 class Partial(NamedTuple):
-    """A run after `done` of its steps: the `latest` records, and the trajectory so far on demand."""
+    """A run, or the runs of a sweep, after `done` of the steps: the `latest` records, and on demand the `result` so
+    far, a Trajectory or a Sweep, in which what is not at its end has the status `interrupted`.
+    """
 
     done: int
     latest: dict[str, np.ndarray]
-    trajectory: Callable[[], Trajectory]
+    result: Callable[[], Any]
 
 
 def training(
-    problem: Problem,
-    transform: optax.GradientTransformation,
-    steps: int,
-    observe: Observers = observers(),
-    every: int = 1,
-    chunk: int = 256,
-    diverge_above: float = float("inf"),
-    batch_size: int | None = None,
-    batch_seed: int = 0,
+    problem: Problem, transform: optax.GradientTransformation, course: Course, observe: Observers = observers()
 ) -> Iterator[Partial]:
     """As `train`, one chunk after the other: for a caller who wants to look, to save, or to stop in between.
 
-    A trajectory asked for before the end has the status `interrupted`. Raises what `train` raises, at once.
+    Raises what `train` raises, at once.
     """
     check_problem(problem)
     check_rule(transform, problem)
-    plan = schedule(problem, steps, every, chunk, batch_size)
+    plan, steps = schedule(problem, course), course.steps
     kind, numbers = gauge(transform, problem.params) if observe.needs_gauge else (None, None)
     choices = {"transform": transform, "observe": observe}
-    carry = _begin_one(problem, jax.random.key(batch_seed), **choices)
-    config = configuration(problem, steps, every, observe, diverge_above, batch_size, batch_seed)
+    carry = _begin_one(problem, jax.random.key(course.batch_seed), **choices)
+    config = configuration(problem, course, observe)
 
     def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
-        bound = float(diverge_above)
+        bound = float(course.diverge_above)
         return _advance_one(problem, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
 
     def trajectory(now: Driven) -> Trajectory:
@@ -356,25 +362,17 @@ def training(
     return (Partial(now.done, now.latest, partial(trajectory, now)) for now in drive(run_chunk, carry, plan, steps, 0))
 
 
-def configuration(
-    problem: Problem,
-    steps: int,
-    every: int,
-    observe: Observers,
-    diverge_above: float,
-    batch_size: int | None,
-    batch_seed: int,
-) -> dict[str, Any]:
+def configuration(problem: Problem, course: Course, observe: Observers) -> dict[str, Any]:
     """What was run, as JSON."""
     return {
         "problem": problem.name,
-        "steps": steps,
-        "every": every,
+        "steps": course.steps,
+        "every": course.every,
         "observe": dict(observe.chosen),
-        "batch_size": batch_size,
-        "batch_seed": batch_seed,
+        "batch_size": course.batch_size,
+        "batch_seed": course.batch_seed,
         "precision": str(jnp.result_type(float)),
-        "diverge_above": diverge_above if np.isfinite(diverge_above) else None,
+        "diverge_above": course.diverge_above if np.isfinite(course.diverge_above) else None,
         "versions": versions(),
     }
 

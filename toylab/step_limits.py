@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 
 from toylab import filters
 from toylab.curvature import EigenPair, top_eigenpair
+from toylab.felt import felt_hessian, felt_inverse
 from toylab.gauging import Gauge, Kind, leaf_roles
 from toylab.held import NoLinearEdge, Roles
 from toylab.problems.base import Problem
@@ -188,13 +189,9 @@ def felt_eigenpair(problem: Problem, params: PyTree, inverse: PyTree, coupled: A
     """The top eigenpair of P^-1/2 (H + coupled I) P^-1/2 at `params`, from a cold start; `inverse`: the diagonal of
     P^-1, a pytree.  A program of its own, which serves all rules on one problem.
     """
-    hessian = problem.hessian(params)
-
-    def decayed(vector: PyTree) -> PyTree:
-        return jax.tree.map(lambda h, v: h + jnp.asarray(coupled, v.dtype) * v, hessian(vector), vector)
-
+    product = felt_hessian(problem.hessian(params), coupled)
     cold = jax.tree.map(jnp.zeros_like, params)
-    return top_eigenpair(decayed, cold, inverse_preconditioner=inverse, products=16, tolerance=TOLERANCE, limit=512)
+    return top_eigenpair(product, cold, inverse_preconditioner=inverse, products=16, tolerance=TOLERANCE, limit=512)
 
 
 @partial(jax.jit, static_argnames=("family", "kind"))
@@ -211,8 +208,7 @@ def _preconditioner(
     """P^-1 at one learning rate, and its largest relative difference from that at another."""
 
     def inverse(learning_rate: Array, gauge: Gauge) -> PyTree:
-        rule = family.at(learning_rate)
-        return filters.inverse_preconditioner(rule, kind.roles, gauge.impulse, kind.delay)(gradient, state, params)
+        return felt_inverse(family.at(learning_rate), kind, gauge, gradient, state, params)
 
     here, there = inverse(*at), inverse(*elsewhere)
     differences = jax.tree.map(lambda a, b: jnp.max(jnp.where(jnp.isfinite(a), jnp.abs(b / a - 1), 0)), here, there)

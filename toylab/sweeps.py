@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,12 @@ from jax.typing import ArrayLike
 from toylab.gauging import Gauge, Kind, gauges
 from toylab.observing.chosen import Observers, observers
 from toylab.problems.base import Problem
-from toylab.records import Sweep
+from toylab.records import Status, Sweep
 from toylab.simulate import (
     Carry,
+    Course,
+    Driven,
+    Partial,
     Progress,
     Rule,
     Schedule,
@@ -69,6 +72,25 @@ def sweep(
     Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
     `toylab.train` raises.
     """
+    course = Course(steps, every, chunk, diverge_above, batch_size, batch_seed)
+    runs = sweeping(problem, factory, grid, course, seeds, observe, fixed, one_by_one)
+    return last_of(runs, steps, progress).result()
+
+
+def sweeping(
+    problem: Source,
+    factory: Factory,
+    grid: Mapping[str, ArrayLike | Sequence[float]],
+    course: Course,
+    seeds: int | ArrayLike = 1,
+    observe: Observers = observers(),
+    fixed: Mapping[str, Any] = {},
+    one_by_one: bool = False,
+) -> Iterator[Partial]:
+    """As `sweep`, one chunk of steps of all members after the other: to look, to save, or to stop in between.
+
+    Raises what `sweep` raises: what is wrong with the arguments, at once.
+    """
     axes = _checked_grid(grid, factory, fixed)
     keys, make = _checked_seeds(problem, seeds)
     members = _product(axes)
@@ -76,7 +98,7 @@ def sweep(
     data = problem if make is _same else None
     example = make(jax.tree.map(lambda leaf: leaf[0], keys), data)
     check_problem(example)
-    plan = schedule(example, steps, every, chunk, batch_size)
+    plan, steps = schedule(example, course), course.steps
     check_rule(_built(factory, first, fixed), example)
     built = partial(factory, **fixed)
     kind, numbers = gauges(built, members, example.params) if observe.needs_gauge else (None, None)
@@ -90,34 +112,37 @@ def sweep(
         "observe": observe,
         "one_by_one": one_by_one,
     }
-    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(batch_seed)))
+    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(course.batch_seed)))
     carry = _begin_all(data, (keys, drawing(jnp.arange(len(keys)))), members, **choices)
 
     def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
-        bound = float(diverge_above)
+        bound = float(course.diverge_above)
         return _advance_all(data, keys, members, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
 
-    last = last_of(drive(run_chunk, carry, plan, steps, 2), steps, progress)
-    carry, records = last.carry, last.records()
     shape = tuple(len(values) for values in axes.values())
+    config = configuration(example, course, observe) | {
+        "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
+        "fixed": {name: repr(value) for name, value in fixed.items()},
+    }
 
     def on_grid(values: Array | np.ndarray) -> Any:
         return values.reshape(*shape, *values.shape[1:])
 
-    config = configuration(example, steps, every, observe, diverge_above, batch_size, batch_seed) | {
-        "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
-        "fixed": {name: repr(value) for name, value in fixed.items()},
-    }
-    return Sweep(
-        plan.observed(steps),
-        {name: on_grid(values) for name, values in records.items()},
-        on_grid(np.asarray(carry.status)),
-        on_grid(np.asarray(carry.taken)),
-        jax.tree.map(on_grid, carry.params),
-        jax.tree.map(on_grid, carry.state),
-        config,
-        axes,
-    )
+    def result(now: Driven) -> Sweep:
+        status = np.asarray(now.carry.status)
+        unfinished = (status == Status.completed) & (now.done < steps)
+        return Sweep(
+            plan.observed(now.done if unfinished.any() else steps),
+            {name: on_grid(values) for name, values in now.records().items()},
+            on_grid(np.where(unfinished, int(Status.interrupted), status)),
+            on_grid(np.asarray(now.carry.taken)),
+            jax.tree.map(on_grid, now.carry.params),
+            jax.tree.map(on_grid, now.carry.state),
+            config,
+            axes,
+        )
+
+    return (Partial(now.done, now.latest, partial(result, now)) for now in drive(run_chunk, carry, plan, steps, 2))
 
 
 def _named(factory: Factory, attribute: str) -> str:

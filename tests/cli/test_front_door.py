@@ -33,7 +33,10 @@ def test_every_command_is_a_module_and_every_command_module_a_command():
 
 @pytest.mark.parametrize(
     ("chosen", "expected"),
-    [(None, "float64"), ("0", "float32"), pytest.param("1", "float64", marks=pytest.mark.slow)],
+    [
+        (None, "float64"),
+        *(pytest.param(*both, marks=pytest.mark.slow) for both in (("0", "float32"), ("1", "float64"))),
+    ],
 )
 def test_the_precision_is_double_unless_the_user_chose(chosen, expected, tmp_path, environment):
     environment |= {} if chosen is None else {"JAX_ENABLE_X64": chosen}
@@ -46,6 +49,17 @@ def test_the_precision_is_double_unless_the_user_chose(chosen, expected, tmp_pat
     assert done.returncode == (0 if answer["ok"] else 1)
     assert answer["ok"], answer["checks"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("chosen", "switched"), [(None, [("jax_enable_x64", True)]), ("0", []), ("1", [])])
+def test_a_precision_that_the_user_chose_is_left_alone(chosen, switched, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(jax.config, "update", lambda *change: calls.append(change))
+    monkeypatch.delenv("JAX_ENABLE_X64", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("JAX_ENABLE_X64", chosen)
+    assert main(["verify", "--list"]) == 0
+    assert [change for change in calls if change[0] == "jax_enable_x64"] == switched
 
 
 def test_nothing_of_this_installation_is_shadowed():

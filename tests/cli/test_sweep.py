@@ -70,6 +70,29 @@ def test_members_are_counted_by_their_outcome_and_saved(capsys):
     assert by[3.0, 0]["outcomes"]["diverged"] == 1 and by[3.0, 0]["status"] == {"diverged": 1}
 
 
+def test_an_interrupt_leaves_what_the_members_have_done(capsys, monkeypatch):
+    from toylab import sweeps
+
+    original = sweeps.sweeping
+
+    def interrupted(*arguments):
+        parts = original(*arguments)
+        yield next(parts)
+        yield next(parts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps, "sweeping", interrupted)
+    line = "quadratic gd --set eigenvalues=1 --grid learning_rate=.5,3 --diverge-above 1 --observe grad_norm --steps 30"
+    assert main(["sweep", *line.split(), "--json"]) == 130
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    saved = toylab.load(told["file"])
+    assert [member["status"] for member in told["members"]] == [{"interrupted": 1}, {"diverged": 1}]
+    assert 0 < saved.taken[0, 0] < 30 and saved.loss.shape == (2, 1, saved.taken[0, 0])
+    assert f"interrupted after {saved.taken[0, 0]} of 30 steps" in err
+    assert np.isfinite(saved.grad_norm[0]).all() and saved.config["rule"] == "gd"
+
+
 @pytest.mark.slow
 def test_seeds_and_the_table(capsys):
     line = "digits_mlp optax:sign_sgd --set hidden=2 examples=5 --grid learning_rate=.01,.02 --seeds 2 --seed 3"

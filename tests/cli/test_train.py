@@ -165,12 +165,15 @@ def test_files_of_the_user_prefixes_and_an_interrupt(capsys, folder, monkeypatch
     assert run.status is toylab.Status.interrupted and len(run.loss) == told["taken"]
 
 
-@pytest.mark.slow  # two processes that train for seconds
+ENDLESS = "digits_mlp gd --set examples=50 --steps 100000000 --observe loss --json"
+
+
+@pytest.mark.slow  # processes that train for seconds
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_a_readable_file(sent, folder, environment):
-    command = [sys.executable, "-m", "toylab", "train", "digits_mlp", "gd", "--set", "learning_rate=.2", "examples=50"]
-    options = ["--steps", "100000000", "--observe", "loss", "--json"]
-    with subprocess.Popen([*command, *options], env=environment, stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("line", ["train {} --set learning_rate=.2", "sweep {} --grid learning_rate=.1,.2"])
+def test_a_run_that_is_stopped_leaves_a_readable_file(line, sent, folder, environment):
+    command = [sys.executable, "-m", "toylab", *line.format(ENDLESS).split()]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while not list(folder.glob("out/runs/*.npz")) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -178,7 +181,8 @@ def test_a_run_that_is_stopped_leaves_a_readable_file(sent, folder, environment)
         out, _ = process.communicate(timeout=60)
     (file,) = folder.glob("out/runs/*.npz")
     run = toylab.load(file)
-    assert run.status is toylab.Status.interrupted and run.taken > 0 and np.isfinite(run.loss).all()
+    assert (np.asarray(run.status) == toylab.Status.interrupted).all() and np.isfinite(run.loss).all()
+    assert len(run.steps) > 0 and (np.asarray(run.taken) == len(run.steps)).all()
     if sent == signal.SIGINT:
         assert process.returncode == 130
-        assert json.loads(out)["taken"] == run.taken
+        assert json.loads(out)["file"].endswith(file.name)

@@ -33,6 +33,7 @@ def test_a_trajectory_comes_back(tmp_path) -> None:
     np.testing.assert_array_equal(run.steps, back.steps)
     assert back.status is Status.completed and back.taken == 7 and back.config == run.config
     assert back.config["problem"] == "mine" and back.config["versions"]["jax"]
+    assert repr(back) == repr(run) == "Trajectory(completed after 7 steps; 5 steps observed: loss)"
 
 
 def test_a_sweep_comes_back(tmp_path) -> None:
@@ -42,6 +43,8 @@ def test_a_sweep_comes_back(tmp_path) -> None:
     np.testing.assert_array_equal(runs.loss, back.loss)
     np.testing.assert_array_equal(runs.status, back.status)
     np.testing.assert_array_equal(runs.grid["learning_rate"], back.grid["learning_rate"])
+    told = "Sweep(2 learning_rate x 1 momentum x 1 seeds: 2 completed; 5 steps observed: loss)"
+    assert repr(back) == repr(runs) == told
 
 
 def test_other_containers_come_back_by_path(tmp_path) -> None:

@@ -7,6 +7,8 @@ import optax
 import pytest
 
 from toylab import Problem, Status, observers, problems, sweep, train
+from toylab.simulate import Course
+from toylab.sweeps import sweeping
 
 SPECTRUM = np.linspace(0.1, 1.0, 18)
 
@@ -63,6 +65,20 @@ def test_seeds_may_be_spectra() -> None:
     runs = sweep(problems.quadratic, optax.sgd, {"learning_rate": [0.9, 1.1]}, 400, seeds=spectra, diverge_above=1e6)
     # gradient descent is stable up to 2 / 2 = 1 for the second spectrum and up to 2 for the first
     assert runs.status.tolist() == [[Status.completed] * 2, [Status.completed, Status.diverged]]
+
+
+def test_a_sweep_that_is_stopped_is_the_beginning_of_the_whole_one() -> None:
+    problem, grid = problems.quadratic([1.0]), {"learning_rate": [0.5, 3.0]}
+    parts = list(sweeping(problem, optax.sgd, grid, Course(20, every=4, chunk=4, diverge_above=50.0)))
+    stopped, whole = parts[2].result(), parts[-1].result()
+    assert [part.done for part in parts] == [4, 8, 12, 16, 20]
+    # at rate 3 the loss is 2^(2 t)/2: it passes 50 at t = 4, within the second chunk
+    assert stopped.status.ravel().tolist() == [Status.interrupted, Status.diverged]
+    assert whole.status.ravel().tolist() == [Status.completed, Status.diverged]
+    assert stopped.taken.ravel().tolist() == [12, 4] and whole.taken.ravel().tolist() == [20, 4]
+    assert stopped.steps.tolist() == [0, 1, 4, 5, 8, 9]
+    np.testing.assert_array_equal(stopped.loss, whole.loss[..., :6])
+    np.testing.assert_array_equal(stopped.params.ravel(), [0.5**12, 16.0])  # powers of two
 
 
 def test_a_member_without_an_edge_has_no_ratio() -> None:

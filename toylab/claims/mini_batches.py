@@ -14,6 +14,7 @@ import toylab
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, equality, measurement, sign
+from toylab.claims.network_plateaus import starts
 from toylab.optimizers import NAMED
 
 EXAMPLES = 128
@@ -63,7 +64,7 @@ def _run(of: Sizes, size: int, felt: bool) -> dict[str, np.ndarray]:
         NAMED[of.rule],
         {"learning_rate": [of.learning_rate]} | {name: [number] for name, number in of.fixed},
         steps=of.steps,
-        seeds=SEEDS,
+        seeds=starts(SEEDS),
         every=50,
         batch_size=size,
         observe=toylab.observers(edge_ratio=1, batch_sharpness=size) if felt else toylab.observers(edge_ratio=1),
@@ -79,7 +80,7 @@ def _run(of: Sizes, size: int, felt: bool) -> dict[str, np.ndarray]:
 
 
 def _weights(batch: int | None) -> np.ndarray:
-    problem = toylab.problems.digits_mlp(hidden=(8,), examples=32, seed=0)
+    problem = toylab.problems.digits_mlp(hidden=(8,), examples=32, seed=starts(1)[0])
     run = toylab.train(problem, NAMED["adam"](0.002), 40, batch_size=batch)
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run.params)])
 

@@ -14,6 +14,7 @@ from toylab.claims.averaged_gradients import network
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import measurement, order, sign
+from toylab.claims.network_plateaus import starts
 from toylab.curvature import dense_hessian
 from toylab.dynamics import Validity, constrained_trajectory, discrete_steps, predicted_dynamics, rollout
 from toylab.dynamics.gradient_flow import gradient_flow_steps
@@ -91,8 +92,7 @@ def _starts(keys: Array, kicks: Array) -> dict[str, tuple[Start, Array]]:
 
 def _draw(random: np.random.Generator, tier: str) -> dict[str, Start]:
     count = {"quick": 1, "default": 3, "long": 12}[tier]
-    keys = jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, count)))
-    found = _starts(keys, jnp.asarray(random.uniform(0.8, 1.3, count)))
+    found = _starts(starts(count), jnp.asarray(random.uniform(0.8, 1.3, count)))
     if np.any(np.asarray(found["put in"][1]) != Validity.ok):
         raise ArithmeticError(f"no point of the constraint set near a crossing: {found['put in'][1]}")
     return {name: start for name, (start, _) in found.items()}

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import itertools
 import json
+import math
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from toylab.commands.bad_input import BadInput
-from toylab.commands.experiments import (
-    Experiment,
-    add_experiment,
-    add_recording,
-    chosen_observers,
-    experiment,
-    file_name,
-    loss_bound,
-    plain,
-    results_folder,
-    without_edge,
-)
-from toylab.commands.progress import progress_bar
+from toylab.commands.experiments import Experiment, add_experiment, add_recording, experiment, plain
+from toylab.commands.recording import course, exit_code, recorded
 from toylab.commands.resolve import built_problem, resolved_rule
 from toylab.commands.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
 
@@ -48,24 +36,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0 for a sweep that ended, whatever became of its members."""
+    """Exit code 0 for a sweep that ended, whatever became of its members; 130 if interrupted: then what all of them
+    have done so far is saved.
+    """
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):
+        from toylab.sweeps import sweeping
+
         found, grid = _planned(options)
-        observers, chosen = chosen_observers(options.observe)
         problem, seeds = _seeded(found, options.seeds)
-        bound = loss_bound(options, found.built_problem())
-        with results_folder(options.out) as folder:
-            result, observers = _swept(found, problem, seeds, grid, observers, chosen, options, bound)
-            path = folder / file_name(found, _configuration(grid, observers, options), "sweep")
-            result = dataclasses.replace(result, config={**result.config, **found.named_settings()})
-            result.save(path)
+        asked = course(found, options, found.built_problem())
+        members = math.prod(map(len, grid.values())) * options.seeds
+
+        def begin(observers: Any) -> Any:
+            return sweeping(
+                problem, found.rule.factory, grid, asked, seeds, observers, found.rule_settings, options.one_by_one
+            )
+
+        label = f"{found.rule.name} on {found.problem.name}, {members} runs"
+        result, path = recorded(found, options, begin, label, grid=grid, seeds=options.seeds)
     summary = _summary(found, result, path, time.monotonic() - began)
     if options.json:
         print(json.dumps(summary, allow_nan=False))
     else:
         _print_table(summary, list(grid))
-    return 0
+    return exit_code(result, options.steps)
 
 
 def _planned(options: argparse.Namespace) -> tuple[Experiment, dict[str, tuple[float, ...]]]:
@@ -103,55 +98,6 @@ def _seeded(found: Experiment, seeds: int) -> tuple[Any, Any]:
     first = found.problem_settings["seed"]
     keys = jax.vmap(jax.random.key)(jnp.arange(first, first + seeds))
     return (lambda key: built_problem(found.problem, {**found.problem_settings, "seed": key})), keys
-
-
-def _swept(
-    found: Experiment,
-    problem: Any,
-    seeds: Any,
-    grid: Mapping[str, tuple[float, ...]],
-    observers: Any,
-    chosen: bool,
-    options: argparse.Namespace,
-    bound: float,
-) -> tuple[Any, Any]:
-    """The sweep and what it recorded. **Errors:** `BadInput` for what the library refuses."""
-    import jax
-
-    import toylab
-    from toylab.held import NoLinearEdge
-
-    members = sum(1 for _ in itertools.product(*grid.values())) * options.seeds
-    with progress_bar(f"{found.rule.name} on {found.problem.name}, {members} runs", options.steps) as shown:
-
-        def swept(observers: Any) -> Any:
-            return toylab.sweep(
-                problem, found.rule.factory, grid, options.steps, seeds, observers, options.every,
-                fixed=found.rule_settings, one_by_one=options.one_by_one, progress=shown,
-                diverge_above=bound, batch_size=options.batch_size, batch_seed=found.seed,
-            )  # fmt: skip
-
-        try:
-            try:
-                return swept(observers), observers
-            except NoLinearEdge as refusal:
-                observers = without_edge(observers, chosen, refusal, found.rule.name)
-                return swept(observers), observers
-        except jax.errors.JAXTypeError as error:
-            first = str(error).splitlines()[0]
-            raise BadInput(
-                f"the rule or the problem cannot be compiled with traced numbers: {first}",
-                "in a sweep hyperparameters and seeds are data: use jax.numpy and jax.random",
-            ) from error
-        except ValueError as error:
-            raise BadInput(str(error), "see toylab sweep --help") from error
-
-
-def _configuration(grid: Mapping[str, Any], observers: Any, options: argparse.Namespace) -> dict[str, Any]:
-    import jax.numpy as jnp
-
-    chosen = {name: getattr(options, name) for name in ("steps", "every", "batch_size", "seeds", "diverge_above")}
-    return chosen | {"grid": dict(grid), "observe": dict(observers.chosen), "precision": str(jnp.result_type(float))}
 
 
 def _summary(found: Experiment, result: Any, path: Path, seconds: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from toylab.curvature import dense_hessian, top_eigenpairs
+from toylab.curvature import dense_hessian, sharpness_gradient, top_eigenpairs
 from toylab.dynamics.base import Kernel
 from toylab.problems.base import Problem
 
@@ -37,7 +37,7 @@ class Held(NamedTuple):
     mean of x^2 that holds the sharpness, 0 where nothing is held back.  It is 2 alpha/beta while eta |grad L_perp|^2 is
     small against alpha; where the weights drift faster, the bending of the edge counts as much as alpha;
     `sharpening_rate` = -grad L . grad S; `grad_sharpness_sq` = |grad S_perp|^2, perp to u; `iterations` of the
-    projection.
+    projection, and the Hessian `products` of its eigenpairs.
     """
 
     params: PyTree
@@ -50,16 +50,19 @@ class Held(NamedTuple):
     sharpening_rate: Array
     grad_sharpness_sq: Array
     iterations: Array
+    products: Array
 
 
 class Local(NamedTuple):
-    """The local geometry at flat weights w: loss, gradient, top pair of eigenvalues with vectors (2, p), grad S."""
+    """The local geometry at flat weights w: loss, gradient, top pair of eigenvalues with vectors (2, p), grad S, and
+    the Hessian products that the eigenpairs took."""
 
     loss: Array
     gradient: Array
     values: Array
     vectors: Array
     sharpness_gradient: Array
+    products: Array
 
     def across(self) -> Array:
         """grad S_perp, the part of grad S that is orthogonal to the top eigenvector, (p,)."""
@@ -76,7 +79,8 @@ class Constrained(NamedTuple):
 
 class Search(NamedTuple):
     """A projection under way: the last point and its geometry, the multiplier (<= 0) of grad S_perp that led there,
-    the next (point, multiplier), whether the last point lies on M, and how many points were looked at.
+    the next (point, multiplier), whether the last point lies on M, how many points were looked at, and the Hessian
+    products that this took.
     """
 
     point: Array
@@ -85,33 +89,36 @@ class Search(NamedTuple):
     proposed: tuple[Array, Array]
     found: Array
     count: Array
+    products: Array
 
 
 def local_geometry(problem: Problem, params: PyTree, vectors: Array, tolerance: float) -> Local:
     """Loss, gradient, the two top eigenpairs and the gradient of the sharpness at `params`, on flat weights.
 
-    `vectors` (2, p): a warm start, and the sign of the first vector follows it.  grad S = grad_w u^T H(w) u at fixed
-    u, which is the gradient of a simple eigenvalue (Hellmann-Feynman).  `tolerance`: relative residual at which the
-    eigenvectors are accepted (exact up to `DENSE` weights); the eigenvalue's error is of its square.  In one
-    dimension the second value is NaN.
+    `vectors` (2, p): a warm start, and the sign of the first vector follows it.  grad S: see `sharpness_gradient`.
+    `tolerance`: relative residual at which the eigenvectors are accepted (exact up to `DENSE` weights); the
+    eigenvalue's error is of its square.  In one dimension the second value is NaN.
     """
     flat, unravel = ravel_pytree(params)
-    loss, gradient = jax.value_and_grad(lambda w: problem.value(unravel(w)))(flat)
 
-    def product(point: Array, vector: Array) -> Array:
-        return jax.jvp(jax.grad(lambda w: problem.value(unravel(w))), (point,), (vector,))[1]
+    def value(point: Array) -> Array:
+        return problem.value(unravel(point))
+
+    def product(vector: Array) -> Array:
+        return jax.jvp(jax.grad(value), (flat,), (vector,))[1]
+
+    loss, gradient = jax.value_and_grad(value)(flat)
 
     if flat.size <= DENSE:
         spectrum, basis = jnp.linalg.eigh(dense_hessian(problem, params))
-        top, found = spectrum[::-1][:2], basis.T[::-1][:2]
+        top, found, products = spectrum[::-1][:2], basis.T[::-1][:2], jnp.asarray(flat.size, jnp.int32)
     else:
-        pairs = top_eigenpairs(lambda v: product(flat, v), vectors, tolerance=tolerance)
-        top, found = pairs.value, pairs.vector
+        pairs = top_eigenpairs(product, vectors, tolerance=tolerance)
+        top, found, products = pairs.value, pairs.vector, pairs.products
     values = jnp.full((2,), jnp.nan, flat.dtype).at[: top.size].set(top)
     found = vectors.at[: top.size].set(found)
     found = found.at[0].multiply(jnp.where(found[0] @ vectors[0] < 0, -1.0, 1.0))
-    sharpness_gradient = jax.grad(lambda w: found[0] @ product(w, found[0]))(flat)
-    return Local(loss, gradient, values, found, sharpness_gradient)
+    return Local(loss, gradient, values, found, sharpness_gradient(value, flat, found[0]), products)
 
 
 def constrained_trajectory(
@@ -166,11 +173,20 @@ def constrained_trajectory(
             square = across @ across
             push = -jnp.maximum(here.values[0] - threshold + rise, 0) / jnp.where(square > 0, square, jnp.inf)
             proposed = (target + along * u + push * across, push)
-            return Search(point, here, multiplier, proposed, ~misses(here, multiplier), carry.count + 1)
+            return Search(
+                point,
+                here,
+                multiplier,
+                proposed,
+                ~misses(here, multiplier),
+                carry.count + 1,
+                carry.products + here.products,
+            )
 
         zero = jnp.zeros((), target.dtype)
-        unknown = Local(zero, target, jnp.zeros((2,), target.dtype), vectors, target)
-        begun = Search(target, unknown, zero, (target, zero), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+        none = jnp.zeros((), jnp.int32)
+        unknown = Local(zero, target, jnp.zeros((2,), target.dtype), vectors, target, none)
+        begun = Search(target, unknown, zero, (target, zero), jnp.zeros((), bool), none, none)
         return lax.while_loop(unfinished, newton, begun)
 
     def judged(reached: Search) -> Array:
@@ -208,6 +224,7 @@ def constrained_trajectory(
             sharpening_rate=-(here.gradient @ here.sharpness_gradient),
             grad_sharpness_sq=across @ across,
             iterations=reached.count - 1,
+            products=reached.products,
         )
         return kept, held
 

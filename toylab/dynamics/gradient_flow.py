@@ -7,31 +7,25 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from toylab.curvature import top_eigenpair
+from toylab.curvature import Track, begin_track, follow
 from toylab.dynamics.base import Kernel
 from toylab.problems.base import Problem
 
 PyTree = Any
-
-AUDIT = 16
-"""Every so many substeps the top eigenvector is sought with a longer search, in case another one has overtaken."""
-
-TOLERANCE = 1e-2
-"""Relative residual of the top eigenpair: the error of its value is about the square over the relative gap."""
 
 MOST = 100_000
 """Substeps of one step at most: what a sharpness that runs away cannot exceed."""
 
 
 class Flow(NamedTuple):
-    """A point of the flow, its flow time, the top eigenvalue and eigenvector of the Hessian there (the next search
-    starts from it), and the number of substeps taken so far.
+    """A point of the flow, its flow time, the top eigenvalue of the Hessian there and the memory that it is followed
+    with, and the number of substeps taken so far.
     """
 
     params: PyTree
     time: Array
     sharpness: Array
-    vector: PyTree
+    track: Track
     count: Array
 
 
@@ -59,22 +53,21 @@ def gradient_flow_steps(
     `fraction`/S and `longest`, S the sharpness at the beginning of the substep; the rest of a step is divided evenly.
     The stiffest direction is stable up to fraction = 2.78 and decays with a relative error of 2% a substep at 1; others
     have local errors (h lambda)^5/120.  Directions of negative curvature are not looked for: `longest` bounds h there.
-    S is tracked by two Hessian products a substep from the last eigenvector, more where its residual exceeds 1e-2.
+    S is followed from substep to substep to 1e-3 of its value, see `toylab.curvature.follow`: an eigenvalue that has
+    overtaken is seen within some tens of substeps, in which it may exceed S and still be stable up to 2.78/fraction.
 
     `init(params)`; `step` gives the `Flowed` of the point that it leaves.  A step that would need more than 100,000
     substeps ends early, which its `time` shows; numbers that are not finite stay so and end the step.
-    Cost: four gradients and at least two Hessian products a substep.  `time_step` may be traced, and all maps.
+    Cost: four gradients and one to two Hessian products a substep.  `time_step` may be traced, and all maps.
     """
 
     def tracked(now: Flow) -> Flow:
-        products = jnp.where(now.count % AUDIT == 0, AUDIT, 2)
-        pair = top_eigenpair(problem.hessian(now.params), now.vector, products=products, tolerance=TOLERANCE)
-        return now._replace(sharpness=pair.value, vector=pair.vector)
+        pairs, track = follow(problem.hessian(now.params), now.track, now.params)
+        return now._replace(sharpness=pairs.value[0], track=track)
 
     def init(params: PyTree) -> Flow:
         zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
-        nowhere = jax.tree.map(jnp.zeros_like, params)
-        return tracked(Flow(params, zero, zero, nowhere, jnp.zeros((), jnp.int32)))
+        return tracked(Flow(params, zero, zero, begin_track(params, 1), jnp.zeros((), jnp.int32)))
 
     def moved(params: PyTree, h: Array, direction: PyTree) -> PyTree:
         return jax.tree.map(lambda w, d: w + h.astype(w.dtype) * d, params, direction)

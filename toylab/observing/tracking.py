@@ -1,12 +1,12 @@
 """Following the top eigenpairs of a Hessian from one observation to the next."""
 
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
-from toylab import curvature, filters
+from toylab import curvature
+from toylab.felt import felt_hessian, felt_inverse
 from toylab.observing.base import Moment
 
 PyTree = Any
@@ -20,15 +20,10 @@ def tracked(
     return curvature.follow(hvp, memory, like, inverse_preconditioner=inverse, above=above)
 
 
-def felt_curvature(moment: Moment, hvp: Any) -> tuple[Any, PyTree]:
+def felt_curvature(moment: Moment, hvp: Any) -> tuple[Callable[[PyTree], PyTree], PyTree]:
     """What the rule feels of the Hessian `hvp`: with coupled weight decay added, and the diagonal of P^-1 of this very
     step."""
     kind, gauge = moment.kind, moment.gauge
     assert kind is not None and gauge is not None, "prepared for every run that observes the edge ratio"
-    preconditioner = filters.inverse_preconditioner(moment.transform, kind.roles, gauge.impulse, kind.delay)
-    inverse = preconditioner(moment.step_grads, moment.state, moment.params)
-
-    def decayed(vector: PyTree) -> PyTree:
-        return jax.tree.map(lambda h, v: h + jnp.asarray(gauge.coupled, v.dtype) * v, hvp(vector), vector)
-
-    return decayed, inverse
+    inverse = felt_inverse(moment.transform, kind, gauge, moment.step_grads, moment.state, moment.params)
+    return felt_hessian(hvp, gauge.coupled), inverse
