@@ -383,7 +383,7 @@ def held_filter(transform: optax.GradientTransformation, count: int | None = Non
     """
     params = jnp.zeros(())
     parts = roles(transform, params)
-    state = limit_state(transform, params, parts, count)
+    state = jax.jit(lambda: limit_state(transform, params, parts, count))()
     space = jax.jit(lambda s: state_space(transform, parts, s))(state)
     _require_linear(transform, parts, state, space)
     _require_separable(transform, parts, state)
@@ -426,18 +426,19 @@ def _require_separable(transform: optax.GradientTransformation, parts: Roles, st
     if not parts.slow:
         return
     step, size = _one_step(transform, parts, state)
+
+    @jax.jit
+    def looked(scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        jacobian = jax.jacfwd(lambda x: step(x, scale))(jnp.zeros(size, jnp.result_type(float)))
+        return jacobian, _coupled(jacobian, jacobian, True), _reach(jacobian)
+
     seen = []
     for scale in (1.0, 16.0):
-        jacobian = np.asarray(
-            jax.jacfwd(lambda x, scale=scale: step(x, scale))(jnp.zeros(size, jnp.result_type(float)))
-        )
+        jacobian, coupled, reach = (np.asarray(part) for part in looked(scale))
         matrix, inject = jacobian[:, :-1].astype(float), jacobian[:, -1].astype(float)
         drive = np.zeros_like(matrix)
-        coupled = float(_coupled(jnp.asarray(jacobian), jnp.asarray(jacobian), True))
-        matrix[:, 0] -= coupled * inject
-        drive[:, 0] = inject / abs(
-            float(_reach(jnp.asarray(jacobian)))
-        )  # a loop of order one, whatever the learning rate
+        matrix[:, 0] -= float(coupled) * inject
+        drive[:, 0] = inject / abs(float(reach))  # a loop of order one, whatever the learning rate
         free = np.poly(matrix)
         loop = np.poly(matrix + drive) - free
         seen.append(np.concatenate([free, loop]))
@@ -452,7 +453,7 @@ def _require_elementwise(transform: optax.GradientTransformation, space: StateSp
     for shape in ((3,), (2, 3)):
         params = jnp.zeros(shape)
         parts = roles(transform, params)
-        state = limit_state(transform, params, parts)
+        state = jax.jit(lambda params=params, parts=parts: limit_state(transform, params, parts))()
         leaves, tree = jax.tree.flatten(state)
         slow = [jnp.full(leaves[i].shape, _SCALES[1], leaves[i].dtype) for i in parts.slow]
         for i, value in zip(parts.slow, slow, strict=True):
@@ -477,22 +478,22 @@ def inverse_preconditioner(
 ) -> Callable:
     """``P^-1`` on any problem, read off the rule's own step (DESIGN 4).
 
-    Returns ``diagonal(grads, state, params) -> pytree like params``: the derivative of the step with respect to the
-    gradient, with the updated slow leaves held where this very step puts them, divided by minus the first nonzero
-    impulse coefficient of eta Q (``Filter.impulse``, ``delay`` steps late).  ``parts`` are the `roles` for these
-    params.  Not finite where a coordinate is dead.  Can be jitted and vmapped, also over ``impulse`` and over the
-    hyperparameters inside ``transform``.  Assumes an elementwise rule (checked by `held_filter`); costs one step of
-    the rule and its derivative.
+    Returns ``diagonal(grads, state, params, slow=None) -> pytree like params``: the derivative of the step with respect
+    to the gradient, with the updated slow leaves held where this very step puts them, or at ``slow`` (see `held_step`),
+    divided by minus the first nonzero impulse coefficient of eta Q (``Filter.impulse``, ``delay`` steps late).
+    ``parts`` are the `roles` for these params.  Not finite where a coordinate is dead.  Can be jitted and vmapped, also
+    over ``impulse`` and over the hyperparameters inside ``transform``.  Assumes an elementwise rule (checked by
+    `held_filter`); costs one step of the rule and its derivative.
     """
     step = held_step(transform, parts)
 
-    def diagonal(grads: PyTree, state: PyTree, params: PyTree) -> PyTree:
+    def diagonal(grads: PyTree, state: PyTree, params: PyTree, slow: list | None = None) -> PyTree:
         def respond(g: PyTree) -> PyTree:
-            update, new = step(g, state, params)
+            update, new = step(g, state, params, slow)
             for _ in range(delay):
                 leaves = jax.tree.leaves(new)
-                slow = [jax.lax.stop_gradient(leaves[i]) for i in parts.slow]
-                update, new = step(jax.tree.map(jnp.zeros_like, g), new, params, slow)
+                here = [jax.lax.stop_gradient(leaves[i]) for i in parts.slow] if slow is None else slow
+                update, new = step(jax.tree.map(jnp.zeros_like, g), new, params, here)
             return update
 
         slope = jax.jvp(respond, (grads,), (jax.tree.map(jnp.ones_like, grads),))[1]

@@ -24,18 +24,26 @@ class Kind(NamedTuple):
 
 class Gauge(NamedTuple):
     """The numbers: `threshold` of lambda_max(P^-1 (H + coupled I)), the first nonzero `impulse` coefficient of eta Q,
-    and the `coupled` weight decay, 0 for most rules.
+    the `coupled` weight decay, the `gain` eta Q(1) and what the rule takes off a unit weight by itself in one step, the
+    `decay` eta omega; both decays are 0 for most rules.
     """
 
     threshold: ArrayLike
     impulse: ArrayLike
     coupled: ArrayLike
+    gain: ArrayLike = jnp.nan
+    decay: ArrayLike = 0.0
+
+
+def numbers(found: filters.Filter) -> Gauge:
+    """The gauge of an analysed rule."""
+    return Gauge(found.threshold, found.impulse, found.coupled, found.gain_dc, found.decay)
 
 
 def gauge(transform: optax.GradientTransformation, params: PyTree) -> tuple[Kind, Gauge]:
     """Kind and numbers of one built rule on parameters like `params`. Raises NoLinearEdge with the reason."""
     found = filters.held_filter(transform)
-    return Kind(leaf_roles(transform, params), found.delay), Gauge(found.threshold, found.impulse, found.coupled)
+    return Kind(leaf_roles(transform, params), found.delay), numbers(found)
 
 
 def gauges(
@@ -58,20 +66,20 @@ def gauges(
         return filters.state_space(transform, roles, filters.limit_state(transform, weight, roles))
 
     spaces = jax.tree.map(np.asarray, jax.jit(jax.vmap(space))(members))
-    numbers = []
+    rows = []
     for index in range(len(spaces.inject)):
         try:
             found = filters.analyse(jax.tree.map(lambda leaf, index=index: leaf[index], spaces))
         except NoLinearEdge:
-            numbers.append((np.nan, np.nan, np.nan))
+            rows.append((np.nan,) * len(Gauge._fields))
             continue
         if found.delay != kind.delay:
             raise ValueError(
                 f"sweep: the gradient acts after {kind.delay} steps in one member and after {found.delay} in "
                 "another: sweep them apart"
             )
-        numbers.append((found.threshold, found.impulse, found.coupled))
-    return kind, Gauge(*np.array(numbers).T)
+        rows.append(numbers(found))
+    return kind, Gauge(*np.array(rows).T)
 
 
 def leaf_roles(transform: optax.GradientTransformation, params: PyTree) -> Roles:
