@@ -3,12 +3,20 @@
 `symbolically` calls a JAX function with SymPy symbols; `edge` derives where a rule becomes unstable, `stabilization`
 what then holds it there, `drift_law` when that is damped, `period_two` the 2-cycles of a loss, `mean_square_edge` what
 mini-batches do to the edge, `sam_edge` what sharpness-aware steps do, `settling_law` where a run ends that nothing
-pushes, `catapult_map` the two-layer linear net.  `expand` and `local_jet` are the Taylor expansion of a traced loss.
+pushes, `catapult_map` the two-layer linear net.  `central_flow_law` and `central_map_law` average motion at the
+edge, `balance_law` says whether it comes to rest there.  `expand` and `local_jet` are the Taylor expansion of a traced
+loss.
 Nothing here knows the laboratory that tests it.
 """
 
+from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmsprop
+from theory.averaging import central_flow_law
+from theory.balance import balance_law
 from theory.bifurcation import period_two
 from theory.catapult import catapult_map
+from theory.central_flow import central_flow_gd, central_flow_gd_block
+from theory.central_map import central_map_law
+from theory.central_toys import toy_centre
 from theory.drift import drift_law
 from theory.errors import BadFactory, CannotTrace, DerivationTimeout, NoLinearEdge, Refusal
 from theory.linear_stability import Edge, EdgeNumbers, cached_edge, edge
@@ -31,8 +39,15 @@ __all__ = [
     "Stabilization",
     "Theorem",
     "averaged_gradient",
+    "balance_law",
     "cached_edge",
     "catapult_map",
+    "central_flow_gd",
+    "central_flow_gd_block",
+    "central_flow_law",
+    "central_flow_rmsprop",
+    "central_flow_scalar_rmsprop",
+    "central_map_law",
     "drift_law",
     "edge",
     "expand",
@@ -43,4 +58,5 @@ __all__ = [
     "settling_law",
     "stabilization",
     "symbolically",
+    "toy_centre",
 ]
