@@ -4,19 +4,31 @@ What the next step needs is state, what only a plot needs is info.  One module a
 """
 
 from toylab.dynamics.averaged import averaged_dynamics
+from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel, rollout
+from toylab.dynamics.central_flow import central_flow_steps
+from toylab.dynamics.central_map import central_map_steps
 from toylab.dynamics.constrained import Validity, constrained_trajectory
 from toylab.dynamics.discrete import discrete_steps
+from toylab.dynamics.edge_flow import edge_flow_steps
 from toylab.dynamics.gradient_flow import gradient_flow_steps
 from toylab.dynamics.predicted import predicted_dynamics
+from toylab.dynamics.rod_flow import rod_flow_steps
+from toylab.dynamics.stable_flow import stable_flow_steps
 
 __all__ = [
+    "Averages",
     "Kernel",
     "Validity",
     "averaged_dynamics",
+    "central_flow_steps",
+    "central_map_steps",
     "constrained_trajectory",
     "discrete_steps",
+    "edge_flow_steps",
     "gradient_flow_steps",
     "predicted_dynamics",
+    "rod_flow_steps",
     "rollout",
+    "stable_flow_steps",
 ]

@@ -1,0 +1,303 @@
+"""Models of the averaged path beside the optimizer's own run: from one point, with one measure of error and cost."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+from scipy.ndimage import gaussian_filter1d
+
+from toylab.curvature import Track, begin_track, follow
+from toylab.dynamics.averages import Averages
+from toylab.dynamics.base import Kernel
+from toylab.dynamics.mean_step import MeanStep
+from toylab.dynamics.models import MODELS
+from toylab.dynamics.oscillation import reciprocal
+from toylab.felt import felt_hessian
+from toylab.gauging import Gauge, Kind, gauge
+from toylab.problems.base import Problem
+
+PyTree = Any
+
+PRODUCT, THIRD = 2.0, 4.0
+"""A Hessian product and a third derivative in gradients: passes over the network, forward over reverse once and twice.
+What they cost on a machine is in the seconds."""
+
+NEAR = 0.95
+"""Eigenvalues above this fraction of the edge are counted as critical; the settled phase begins after it is crossed."""
+
+WINDOW = 200
+"""Steps over which losses, edge ratios and variances are averaged before they are compared."""
+
+SMOOTHINGS = (10, 20)
+"""Widths, in steps, of the Gaussian that the loss is smoothed by for its pointwise error."""
+
+CHUNK = 100
+"""Steps of one compiled stretch."""
+
+
+class Measured(NamedTuple):
+    """The optimizer's run, one entry a step t = 1, 2, ... (the step leaves w_t; t = 0 has no midpoint).
+
+    `midpoint` (T/every, p): (w_{t-1} + 2 w_t + w_{t+1})/4, every so many steps. `loss`, `square` (T,): L and |grad L|^2
+    at w_t. `edge_ratios` (T, K): at the midpoint, with P of the step from w_t. `variance` (T,): o^T P o with o =
+    (w_{t-1} - 2 w_t + w_{t+1})/4, what oscillates with period two.
+    """
+
+    midpoint: Array
+    loss: Array
+    square: Array
+    edge_ratios: Array
+    variance: Array
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """One model's path and its errors; see `compare`. `averages`: its predictions, one entry a step; `midpoint` as
+    in `Measured`; `distances` (T/every,) to the optimizer's midpoints; `errors`: the record of the comparison."""
+
+    name: str
+    averages: Averages
+    midpoint: np.ndarray
+    distances: np.ndarray
+    errors: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The optimizer's run and the models'. `times` (T/every,) belong to the midpoints; `onset`: the first step with an
+    edge ratio above .95, or None; `settled`: where the settled phase begins, or None; `travelled`: the distance from
+    the first to the last midpoint; `refused`: model -> why it does not cover the rule."""
+
+    problem: str
+    steps: int
+    times: np.ndarray
+    measured: Measured
+    runs: tuple[ModelRun, ...]
+    onset: int | None
+    settled: int | None
+    travelled: float
+    refused: dict[str, str]
+
+
+def compare(
+    problem: Problem,
+    transform: optax.GradientTransformation,
+    steps: int,
+    *,
+    models: Sequence[str] = tuple(MODELS),
+    count: int = 4,
+    warm_up: int = 0,
+    every: int = 10,
+    said: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Run the optimizer and the models from the point that it reaches after `warm_up` steps, for `steps` steps.
+
+    `count`: how many eigenvalues are followed, and may be critical at once, in models and measurement.  `every`: the
+    distance between the steps at which paths are compared.  All paths are filtered alike by the second-order midpoint.
+    The stable flow is always among the models.
+
+    The errors of a model, each None where it does not say or there is no such phase:
+    `distance`: at the end, over the distance travelled; `distance_ratio`: the stable flow's over this one's, at the
+    end; `onset_ratio`: the same in the middle of the first half after the onset (the first overshoot);
+    `loss_error`, `edge_ratio_error`: mean relative error of the averages over windows of 200 steps of the loss and the
+    largest edge ratio; `gradient_error`, `variance_error`: relative error of the average over the whole phase of the
+    squared gradient and of the oscillation's total variance, which come in bursts; `critical_error`: mean absolute
+    error of the number of critical eigenvalues; `smoothed_10`, `smoothed_20`: mean relative error of the
+    loss, both smoothed by a Gaussian of that many steps.  These are taken in the settled phase, the second half of what
+    follows the onset.
+    `gradients_per_step`: with a Hessian product as 2 and a third derivative as 4; `seconds_per_step`: without
+    compilation, of this process; `unconverged`: the share of steps whose solvers missed their tolerance.
+
+    Raises ValueError for an unknown model or fewer than 3 steps; NoLinearEdge for a rule without an edge.
+    """
+    unknown = [name for name in models if name not in MODELS]
+    if unknown or steps < 3 or every < 1:
+        got = f"models {', '.join(unknown)}" if unknown else f"steps={steps}, every={every}"
+        raise ValueError(f"compare: got {got}, needs at least 3 steps, every 1 or more, and models of {list(MODELS)}")
+    known = gauge(transform, problem.params)
+    params, state = problem.params, transform.init(problem.params)
+    if warm_up:
+        params, state = _warmed(problem, transform, params, state, warm_up)
+    said("optimizer")
+    measured, _ = _driven(_observed(problem, transform, known, count), (params, state), steps, every)
+    measured = Measured(*(jnp.asarray(part) for part in measured))
+    times = np.arange(1, steps + 1, every)
+    onset, settled = _phases(np.asarray(measured.edge_ratios[:, 0]), steps)
+    runs: list[ModelRun] = []
+    refused = {}
+    for name in dict.fromkeys(["stable_flow", *models]):
+        said(name)
+        try:
+            kernel = MODELS[name](problem, transform, known, count=count)
+        except ValueError as error:
+            refused[name] = str(error)
+            continue
+        (midpoint, averages), seconds = _driven(_followed(kernel), (params, state), steps, every)
+        distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
+        stable = runs[0].distances if runs else distances
+        errors = _errors(measured, averages, distances, stable, times, onset, settled)
+        errors = {"name": name, **errors, "seconds_per_step": seconds / steps}
+        runs.append(ModelRun(name, averages, np.asarray(midpoint), distances, errors))
+    travelled = float(np.linalg.norm(measured.midpoint[-1] - measured.midpoint[0]))
+    for run in runs:
+        run.errors["distance"] /= travelled
+    return Comparison(problem.name, steps, times, measured, tuple(runs), onset, settled, travelled, refused)
+
+
+def _observed(
+    problem: Problem, transform: optax.GradientTransformation, known: tuple[Kind, Gauge], count: int
+) -> Kernel:
+    """The optimizer with what is measured of it; its state holds the last iterate as well, the first step is t = 1."""
+    rule = MeanStep(transform, *known, problem.params)
+
+    def init(params: PyTree, state: PyTree) -> tuple:
+        gradient = problem.gradient(params)
+        updates, after = transform.update(gradient, state, params)
+        return params, optax.apply_updates(params, updates), after, begin_track(params, count)
+
+    def step(now: tuple[PyTree, PyTree, PyTree, Track]) -> tuple[tuple, Measured]:
+        before, params, state, track = now
+        loss, grads = problem.value_and_gradient(params)
+        updates, after = transform.update(grads, state, params)
+        following = optax.apply_updates(params, updates)
+        last, w, ahead = (rule.flat(part) for part in (before, params, following))
+        gradient = rule.flat(grads)
+        used = rule.gauge_like(w)
+        inverse = rule.inverse(gradient, state, w, rule.updated(gradient, state, w))
+        preconditioner = reciprocal(inverse)
+        midpoint, oscillation = (last + 2 * w + ahead) / 4, (last - 2 * w + ahead) / 4
+        hessian = problem.hessian(rule.tree(midpoint))
+
+        felt = felt_hessian(hessian, used.coupled)
+        pairs, track = follow(felt, track, params, inverse_preconditioner=rule.tree(inverse))
+        seen = Measured(
+            midpoint, loss, gradient @ gradient, pairs.value / used.threshold, preconditioner @ oscillation**2
+        )
+        return (params, following, after, track), seen
+
+    return Kernel(init, step)
+
+
+def _followed(kernel: Kernel) -> Kernel:
+    """A model with midpoints of its path: the first step is t = 1, and the info is (midpoint, averages at t)."""
+
+    def init(params: PyTree, state: PyTree) -> tuple:
+        first, at_zero = kernel.step(kernel.init(params, state))
+        second, at_one = kernel.step(first)
+        return second, ravel_pytree(at_zero.params)[0], at_one
+
+    def step(now: tuple) -> tuple[tuple, tuple]:
+        model, last, here = now
+        after, ahead = kernel.step(model)
+        middle = ravel_pytree(here.params)[0]
+        midpoint = (last + 2 * middle + ravel_pytree(ahead.params)[0]) / 4
+        return (after, middle, ahead), (midpoint, here._replace(params=None))
+
+    return Kernel(init, step)
+
+
+def _driven(kernel: Kernel, start: tuple, steps: int, every: int) -> tuple[tuple, float]:
+    """All infos of `steps` steps, the first part of each only every so many steps; seconds without compilation."""
+
+    def stretch(state: PyTree, length: int) -> tuple[PyTree, tuple]:
+        def one(carry: PyTree, _: None) -> tuple[PyTree, tuple]:
+            return kernel.step(carry)
+
+        return lax.scan(one, state, length=length)
+
+    state = jax.jit(kernel.init)(*start)
+    chunk = min(steps, max(every, CHUNK // every * every))
+    programs = {}
+    parts, seconds, done = [], 0.0, 0
+    while done < steps:
+        length = min(chunk, steps - done)
+        if length not in programs:
+            programs[length] = jax.jit(partial(stretch, length=length)).lower(state).compile()
+        begun = time.perf_counter()
+        state, (path, *rest) = jax.block_until_ready(programs[length](state))
+        seconds += time.perf_counter() - begun
+        parts.append((np.asarray(path)[::every], *(jax.tree.map(np.asarray, part) for part in rest)))
+        done += length
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts), seconds
+
+
+@partial(jax.jit, static_argnames=("transform", "steps"))
+def _warmed(
+    problem: Problem, transform: optax.GradientTransformation, params: PyTree, state: PyTree, steps: int
+) -> tuple[PyTree, PyTree]:
+    def one(_: Array, now: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        updates, after = transform.update(problem.gradient(now[0]), now[1], now[0])
+        return optax.apply_updates(now[0], updates), after
+
+    return lax.fori_loop(0, steps, one, (params, state))
+
+
+def _phases(ratio: np.ndarray, steps: int) -> tuple[int | None, int | None]:
+    """The first step above .95, and where the second half of what follows begins; None without either."""
+    above = np.flatnonzero(ratio > NEAR)
+    if not above.size:
+        return None, None
+    onset = int(above[0])
+    return onset, onset + (steps - onset) // 2
+
+
+def _errors(
+    measured: Measured,
+    said: Averages,
+    distances: np.ndarray,
+    stable: np.ndarray,
+    times: np.ndarray,
+    onset: int | None,
+    settled: int | None,
+) -> dict[str, Any]:
+    def relative(predicted: Any, truth: Any, window: int | None = None) -> float | None:
+        """Mean relative error of averages over windows of the settled phase, or over all of it."""
+        if settled is None:
+            return None
+        pairs = [_windows(np.asarray(x)[settled:], window) for x in (predicted, truth)]
+        return _number(np.mean(np.abs(pairs[0] - pairs[1])) / np.mean(np.abs(pairs[1])))
+
+    def smoothed(width: int) -> float | None:
+        if settled is None:
+            return None
+        pair = [gaussian_filter1d(np.asarray(x), width)[settled:] for x in (said.mean_loss, measured.loss)]
+        return _number(np.mean(np.abs(pair[0] / pair[1] - 1)))
+
+    def ratio(index: int) -> float | None:
+        return _number(stable[index] / distances[index]) if distances[index] > 0 else None
+
+    middle = None if onset is None or settled is None else int(np.searchsorted(times, (onset + settled) // 2))
+    truth = np.sum(np.asarray(measured.edge_ratios) > NEAR, axis=1)
+    critical = None if settled is None else np.mean(np.abs(said.critical[settled:] - truth[settled:]))
+    gradients = said.gradients + PRODUCT * said.products + THIRD * said.thirds
+    return {
+        "distance": float(distances[-1]),
+        "distance_ratio": ratio(-1),
+        "onset_ratio": None if middle is None else ratio(min(middle, len(distances) - 1)),
+        "loss_error": relative(said.mean_loss, measured.loss, WINDOW),
+        "gradient_error": relative(said.mean_square, measured.square),
+        "edge_ratio_error": relative(said.edge_ratios[:, 0], measured.edge_ratios[:, 0], WINDOW),
+        "variance_error": relative(np.sum(said.variances, axis=1), measured.variance),
+        "critical_error": _number(critical),
+        **{f"smoothed_{width}": smoothed(width) for width in SMOOTHINGS},
+        "gradients_per_step": float(np.mean(gradients)),
+        "unconverged": float(np.mean(~said.converged)),
+    }
+
+
+def _windows(series: np.ndarray, window: int | None) -> np.ndarray:
+    """Averages over windows of about that many steps; over everything without one."""
+    pieces = np.array_split(series, max(1, round(len(series) / window)) if window else 1)
+    return np.array([piece.mean(axis=0) for piece in pieces])
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
