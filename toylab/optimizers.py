@@ -93,8 +93,8 @@ def scalar_rmsprop(
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
-        count = optax.safe_increment(state.count)
-        nu: Any = decay * state.nu + (1 - decay**1.001) * optax.tree.norm(updates, squared=True)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        nu = decay * state.nu + (1 - decay) * optax.tree.norm(updates, squared=True)
         used = (nu / (1 - decay**count) if bias_correction else nu) + eps
         step = jnp.where(used > 0, -learning_rate * jax.lax.rsqrt(jnp.where(used > 0, used, 1)), 0)
         return jax.tree.map(lambda g: step * g, updates), ScalarRMSProp(count, nu)
