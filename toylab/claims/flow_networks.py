@@ -1,0 +1,189 @@
+"""Central models beside the optimizer on networks: how much closer they stay than the stable flow, and what they say of
+loss, edge ratio and oscillation.  Learning rates and lengths were chosen on seeds 0 to 2; the claims use fresh ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from toylab.claims.ceilings import Ceiling
+from toylab.claims.claim import Claim
+from toylab.claims.comparisons import at_least, at_most, measurement
+from toylab.claims.network_plateaus import FRESH
+from toylab.model_comparison import Comparison, compare
+from toylab.optimizers import NAMED
+from toylab.problems import NAMED as PROBLEMS
+
+SOURCE = "Cohen, Damian et al. 2024 (arXiv:2410.24206) for GD and RMSProp; the central map of any rule: here"
+MLP = (("hidden", (32, 32)), ("loss", "mse"), ("examples", 300))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One rule on one problem; `models` beside it for `steps` steps after `warm_up`, `count` eigenvalues followed."""
+
+    rule: str
+    learning_rate: float
+    steps: int
+    fixed: tuple[tuple[str, float], ...] = ()
+    problem: str = "digits_mlp"
+    settings: tuple[tuple[str, Any], ...] = MLP
+    warm_up: int = 0
+    count: int = 4
+    models: tuple[str, ...] = ("central_map",)
+    seed: int = FRESH
+
+    @property
+    def label(self) -> str:
+        """What is told apart in a table."""
+        loss = dict(self.settings).get("loss", "mse")
+        return f"{self.rule}, {self.problem} {loss}, seed {self.seed}"
+
+
+GD = Setting("gd", 0.28, 2400)
+RMSPROP = Setting("rmsprop", 3e-4, 1000, (("decay", 0.99),), warm_up=20, count=6)
+ADAM = Setting("adam", 3e-3, 600, (("b2", 0.99),), warm_up=20, count=7)
+DEFAULT = (GD, RMSPROP, ADAM)
+"""One seed each: the rules that the statements are about."""
+
+EVERY_MODEL = ("central_map", "central_flow", "rod_flow", "edge_flow", "predicted")
+LONG = tuple(
+    replace(setting, seed=FRESH + seed)
+    for seed in range(3)
+    for setting in (
+        replace(GD, steps=3000, models=EVERY_MODEL),
+        replace(RMSPROP, steps=3000, count=8, models=("central_map", "central_flow", "rod_flow")),
+        replace(ADAM, steps=2000, count=12),
+        Setting("adamw", 3e-3, 1000, (("b2", 0.99),), warm_up=20, count=10),
+        Setting("nadam", 1e-3, 1000, (("b2", 0.99),), warm_up=20, count=10),
+        Setting("heavy_ball", 0.05, 2000, (("momentum", 0.9),)),
+        Setting("gd", 0.5, 2000, problem="chebyshev_mlp", settings=(("degree", 3), ("hidden", (32,)))),
+        Setting("gd", 0.4, 800, problem="digits_cnn", settings=(("examples", 100),)),
+        Setting("adam", 4e-3, 800, (("b2", 0.99),), "digits_cnn", (("examples", 100),), 20, 8),
+    )
+)
+"""Three seeds, MLP and CNN and regression: the table of models."""
+
+
+@cache
+def compared(setting: Setting) -> Comparison:
+    """The comparison, kept for the claims that share it."""
+    problem = PROBLEMS[setting.problem](**dict(setting.settings), seed=setting.seed)
+    transform = NAMED[setting.rule](learning_rate=setting.learning_rate, **dict(setting.fixed))
+    return compare(
+        problem,
+        transform,
+        setting.steps,
+        models=setting.models,
+        count=setting.count,
+        warm_up=setting.warm_up,
+        every=20,
+    )
+
+
+def errors(setting: Setting, model: str) -> Mapping[str, Any]:
+    """The record of one model."""
+    return next(run.errors for run in compared(setting).runs if run.name == model)
+
+
+def _draw(settings: Sequence[Setting], more: Sequence[Setting] = ()) -> Any:
+    def draw(random: np.random.Generator, tier: str) -> tuple[Setting, ...]:
+        return (*settings, *more) if tier == "long" else tuple(settings)
+
+    return draw
+
+
+def _measured(name: str, model: str = "central_map") -> Any:
+    def measure(sample: Iterable[Setting]) -> dict[str, float]:
+        found = {setting.label: errors(setting, model)[name] for setting in sample}
+        return {label: float("nan") if value is None else value for label, value in found.items()}
+
+    return measure
+
+
+def _bounds(of: Mapping[str, float] | float) -> Any:
+    def predicted(sample: Iterable[Setting]) -> dict[str, float]:
+        return {setting.label: of if isinstance(of, float) else of[setting.rule] for setting in sample}
+
+    return predicted
+
+
+CLOSER = Claim(
+    id="flows/central_map_closer",
+    tier="default",
+    statement="after hundreds of steps at the edge the central map is several times closer to the optimizer than the "
+    "stable flow is: at least 5 times for GD and RMSProp, 10 times for Adam",
+    source=SOURCE,
+    comparison=at_least(
+        0.0,
+        "the bound is part of the statement",
+        ceiling=Ceiling(15.0, "how much closer depends on seed and time by a factor; only 'several times' is claimed"),
+    ),
+    draw=_draw(DEFAULT),
+    predicted=_bounds({"gd": 5.0, "rmsprop": 5.0, "adam": 10.0}),
+    measure=_measured("distance_ratio"),
+)
+
+LOSS = Claim(
+    id="flows/mean_loss",
+    tier="default",
+    statement="the loss that the central map predicts, L + tr(H Sigma)/2, averaged over 200 steps at a time, is within "
+    "5 per cent of the optimizer's in the settled phase",
+    source=SOURCE,
+    comparison=at_most(
+        0.0,
+        "the bound is part of the statement",
+        ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
+    ),
+    draw=_draw(DEFAULT),
+    predicted=_bounds(0.05),
+    measure=_measured("loss_error"),
+)
+
+VARIANCE = Claim(
+    id="flows/variance",
+    tier="default",
+    statement="the central map's variance of the oscillation, which it derives from curvature alone, is within 20 per "
+    "cent of the optimizer's on average over the settled phase",
+    source=SOURCE,
+    comparison=at_most(
+        0.0,
+        "the bound is part of the statement",
+        ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
+    ),
+    draw=_draw(DEFAULT),
+    predicted=_bounds(0.2),
+    measure=_measured("variance_error"),
+)
+
+
+def _table(sample: Iterable[Setting]) -> dict[str, float]:
+    return {
+        f"{setting.label}, {run.name}": run.errors["distance_ratio"] or float("nan")
+        for setting in sample
+        for run in compared(setting).runs
+    }
+
+
+def _told(found: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {float(value):.1f}" for label, value in found.items() if "stable" not in label)
+    return f"times closer to the optimizer than the stable flow at the end, {listed}"
+
+
+EVERY = Claim(
+    id="flows/every_model",
+    tier="long",
+    statement="how much closer than the stable flow each model ends, on three seeds, MLP, CNN and regression",
+    source=SOURCE,
+    comparison=measurement(),
+    draw=_draw(LONG),
+    measure=_table,
+    finding=_told,
+)
+
+CLAIMS = [CLOSER, LOSS, VARIANCE, EVERY]
