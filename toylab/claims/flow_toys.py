@@ -160,7 +160,8 @@ COMES_TO_REST = Claim(
     draw=_second_moments,
     predicted=_last_at_rest,
     measure=_bracketed,
-    finding="from a generic start Adam circles from b1 = .14 to .16 on: up to the bound rest and circling are both stable",
+    finding="from a generic start Adam circles from b1 = .14 to .16 on: up to the bound rest and circling both are "
+    "stable",
 )
 
 CLAIMS = [IS_THE_OPTIMIZER, COMES_TO_REST]
