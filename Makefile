@@ -8,13 +8,13 @@ ARGS    ?=
 BIN  := $(VENV)/bin
 CODE := theory toylab figures
 
-.PHONY: help venv verify test test-all figures bench plateaus lint format types lock clean distclean
+.PHONY: help venv verify test test-all figures bench plateaus models lint format types lock clean distclean
 help:
 	@echo 'make verify     run the claims: theory against experiment (ARGS=--quick, ARGS=--sabotage, ...)'
 	@echo 'make test       the tests, without the slow ones'
 	@echo 'make test-all   every test, with 300 examples for each property'
 	@echo 'make figures    draw the figures into out/figures'
-	@echo 'make bench      measure what measuring costs; make plateaus: the long runs behind the table of plateaus'
+	@echo 'make bench      measure what measuring costs; make plateaus models: the long runs behind the tables'
 	@echo 'make lint types style and types;   make format repairs what it can'
 	@echo 'make lock       resolve requirements.lock again;   make clean distclean'
 
@@ -29,6 +29,9 @@ bench: venv
 
 plateaus: venv
 	$(BIN)/python benchmarks/plateaus.py
+
+models: venv
+	$(BIN)/python benchmarks/models.py
 
 test: venv
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)

@@ -24,9 +24,7 @@ def test_the_readme_shows_what_the_program_derives(capsys):
     assert set(records) == set(NAMED)
     eta, beta1 = sympy.symbols("eta beta1")
     assert sympy.simplify(sympy.sympify(records["heavy_ball"]["threshold"]) - 2 * (1 + beta1) / eta) == 0
-
-
-def test_the_readme_shows_how_the_rules_stabilise_themselves(capsys):
+    # and how the rules stabilise themselves, from the same theorems
     assert main(["derive", "--table", "--stabilization"]) == 0
     printed = capsys.readouterr().out.strip()
     shown = README.read_text().partition("<!-- stabilization -->")[2].partition("<!-- /stabilization -->")[0].strip()

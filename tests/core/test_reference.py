@@ -54,7 +54,7 @@ def test_losses_agree_until_rounding_decides(name):
     np.testing.assert_allclose(run(name)[2], arrays(name)["loss"][:steps], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["gd", *(pytest.param(one, marks=pytest.mark.slow) for one in NAMES if one != "gd")])
 def test_preconditioned_eigenvalues_agree(name):
     """lambda(M^-1 H) with M = P/lr: 2 at the edge."""
     visited, states, _ = run(name)

@@ -102,7 +102,6 @@ def test_on_a_quartic_gradient_descent_settles_where_its_exact_cycle_is(k, quart
     [
         ("gd", 0.0, 0.1),
         ("gd", 3.0, 0.1),
-        ("heavy_ball", 0.0, 0.1),
         ("heavy_ball", 3.0, 0.1),
         pytest.param("nesterov", 3.0, 0.1, marks=pytest.mark.slow),
         # both ends must see the same second moment, so no skewed loss: there the optimizer's alternates
