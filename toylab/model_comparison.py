@@ -123,6 +123,7 @@ def compare(
         got = f"models {', '.join(unknown)}" if unknown else f"steps={steps}, every={every}"
         raise ValueError(f"compare: got {got}, needs at least 3 steps, every 1 or more, and models of {list(MODELS)}")
     known = gauge(transform, problem.params)
+    count = min(count, ravel_pytree(problem.params)[0].size)
     params, state = problem.params, transform.init(problem.params)
     if warm_up:
         params, state = _warmed(problem, transform, params, state, warm_up)

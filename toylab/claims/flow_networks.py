@@ -108,7 +108,7 @@ def _measured(name: str, model: str = "central_map") -> Any:
 
 def _bounds(of: Mapping[str, float] | float) -> Any:
     def predicted(sample: Iterable[Setting]) -> dict[str, float]:
-        return {setting.label: of if isinstance(of, float) else of[setting.rule] for setting in sample}
+        return {setting.label: of[setting.rule] if isinstance(of, Mapping) else of for setting in sample}
 
     return predicted
 

@@ -119,13 +119,15 @@ def _spreads(b1: Array, b2: Array) -> Array:
     rule = optax.adam(1.0, b1=b1, b2=b2, eps=0.0)
     swing = (1 - b1) / (1 + b1)  # of the first moment when the gradient alternates
     weight = swing / 2  # w+ = w - m+/|w| = -w
-    adam, rest = rule.init(weight)
+    begun: Any = rule.init(weight)
+    adam, rest = begun
     late = jnp.asarray(1e6, adam.count.dtype)  # bias corrections are over
     state = (adam._replace(count=late.astype(jnp.int32), mu=-swing * weight, nu=(1 + KICK) * weight**2), rest)
 
     def step(now: Any, _: None) -> tuple[Any, Array]:
         updates, after = rule.update(now[0], now[1], now[0])
-        return (now[0] + updates, after), jnp.log(after[0].nu)
+        moment: Any = after
+        return (now[0] + updates, after), jnp.log(moment[0].nu)
 
     def quarter(now: Any, _: None) -> tuple[Any, Array]:
         now, seen = lax.scan(step, now, length=STEPS_AT_REST // 4)

@@ -21,6 +21,9 @@ PyTree = Any
 LONGEST = 0.5
 """Of a substep, in steps: half of what a mode at the edge of a rule without memory needs to be stable."""
 
+FIRST = LONGEST / 8
+"""Of the first substep, whose error nothing is known of."""
+
 MOST = 1_000
 """Substeps of one step at most."""
 
@@ -65,7 +68,8 @@ def central_flow_steps(
     Integration: exponential Euler, exact for the linear relaxation along critical directions (rate eta Q(1) lambda),
     explicit elsewhere; Sigma is the one that meets the constraint at the end of the substep.  Substeps are at most half
     a step, at most 1/(eta Q(1) lambda) for the largest lambda that is followed and not critical, and such that the
-    local error, half of the change of velocity from one substep to the next, is about `tolerance` of the velocity.
+    local error, half of the change of velocity from one substep to the next, is about `tolerance` of the velocity, or
+    rounding.
 
     Other arguments, `init` and `step` as `central_map_steps`.  Rules with memory have stiff flows: eta Q(1) T is
     2 (1 + b)/(1 - b) for momentum b.  Cost: that of a central map's step for each substep.
@@ -78,7 +82,7 @@ def central_flow_steps(
     def init(params: PyTree, state: PyTree = None) -> Averaged:
         mean = Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
         w = rule.flat(params)
-        return Averaged(mean, jnp.full_like(w, jnp.nan), jnp.asarray(LONGEST, w.dtype))
+        return Averaged(mean, jnp.full_like(w, jnp.nan), jnp.asarray(FIRST, w.dtype))
 
     def substep(now: Averaged, left: Array) -> tuple[Averaged, Array, Averages]:
         w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
@@ -99,7 +103,9 @@ def central_flow_steps(
         kept = here._replace(inverse=inverse)
         moved = displaced(rule, kept, w, own(inverse), share * here.push(cone.X), h, relaxed)
         between = [old + (h * (new - old)).astype(old.dtype) for new, old in zip(leaves, slow, strict=True)]
-        change = jnp.linalg.norm(moved / h - now.velocity) / (2 * jnp.linalg.norm(moved / h))
+        noise = 4 * jnp.finfo(w.dtype).eps * jnp.linalg.norm(w)  # at rest, where all change of velocity is rounding
+        error = jnp.maximum(jnp.linalg.norm(moved - h * now.velocity) / 2 - noise, 0)
+        change = error / jnp.linalg.norm(moved)
         change = jnp.where(jnp.isfinite(change), change, 0)
         factor = jnp.clip(jnp.asarray(tolerance, w.dtype) / jnp.maximum(change, 1e-6), 0.25, 2)
         proposed = jnp.clip(h * factor, 1 / MOST, LONGEST)

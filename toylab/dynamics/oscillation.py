@@ -185,6 +185,8 @@ def averages(
     higher = (here.vectors * (reciprocal(inverse) - here.preconditioner)[None]) @ here.vectors.T
     root = jnp.sqrt(jnp.where(here.live, here.ratios, 0))
     inside = jnp.linalg.eigvalsh(jnp.diag(root**2) - root[:, None] * higher * root[None])[::-1]
+    sizes, axes = jnp.linalg.eigh(cone.X)
+    spread = axes * jnp.sqrt(jnp.maximum(sizes, 0))[None]
     return Averages(
         params=now.params,
         loss=here.loss,
@@ -192,7 +194,7 @@ def averages(
         mean_square=mean @ mean + jnp.sum(cone.X * (here.images @ here.images.T)),
         edge_ratios=jnp.where(here.live, inside, here.ratios),
         critical=jnp.sum(here.live, dtype=jnp.int32),
-        variances=jnp.linalg.eigvalsh(cone.X)[::-1],
+        variances=jnp.linalg.eigvalsh(jnp.diag(jnp.maximum(sizes, 0)) + spread.T @ higher @ spread)[::-1],
         residual=cone.residual,
         converged=here.converged & cone.converged,
         substeps=jnp.asarray(substeps, jnp.int32),

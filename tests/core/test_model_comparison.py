@@ -1,0 +1,63 @@
+"""Models beside the optimizer's run: what is exact comes out as exact, what is refused or absent is said."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from toylab import problems
+from toylab.model_comparison import compare
+
+
+@pytest.fixture(scope="module")
+def calm():
+    """Heavy ball on a quadratic far below its edge."""
+    problem = problems.quadratic(jnp.array([1.0, 0.5, 0.1]))
+    lines = []
+    models = ["central_map", "predicted"]
+    found = compare(problem, optax.sgd(0.2, 0.5), 12, models=models, count=1, warm_up=3, every=3, said=lines.append)
+    return found, lines
+
+
+def test_below_the_edge_the_map_is_the_run(calm):
+    found, _ = calm
+    runs = {run.name: run for run in found.runs}
+    path = runs["central_map"]
+    np.testing.assert_array_equal(found.times, [1, 4, 7, 10])
+    assert found.travelled > 0.1
+    np.testing.assert_allclose(path.distances, 0, atol=1e-13)  # rounding
+    assert runs["stable_flow"].distances[-1] > 1e-3
+    said = path.averages
+    np.testing.assert_allclose(said.loss, found.measured.loss, rtol=1e-12)
+    np.testing.assert_allclose(said.mean_square, found.measured.square, rtol=1e-12)
+    np.testing.assert_allclose(said.edge_ratios, found.measured.edge_ratios, rtol=1e-12)
+    np.testing.assert_allclose(said.edge_ratios[:, 0], 0.2 / 3, rtol=1e-9)  # eta lambda/(2 (1 + b))
+
+
+def test_the_stable_flow_comes_first_and_what_is_refused_is_listed(calm):
+    found, lines = calm
+    assert [run.name for run in found.runs] == ["stable_flow", "central_map"]
+    assert list(found.refused) == ["predicted"] and "memory" in found.refused["predicted"]
+    assert lines == ["optimizer", "stable_flow", "central_map", "predicted"]
+
+
+def test_without_an_onset_there_is_no_settled_phase(calm):
+    found, _ = calm
+    assert found.onset is None and found.settled is None
+    for run in found.runs:
+        errors = run.errors
+        phased = ["loss_error", "gradient_error", "edge_ratio_error", "variance_error", "critical_error", "onset_ratio"]
+        assert all(errors[name] is None for name in [*phased, "smoothed_10", "smoothed_20"])
+        assert errors["unconverged"] == 0 and errors["gradients_per_step"] > 1
+    stable, path = (run.errors for run in found.runs)
+    assert stable["distance_ratio"] == 1
+    assert stable["distance"] == pytest.approx(found.runs[0].distances[-1] / found.travelled, rel=1e-12)
+    assert path["distance"] < 1e-12
+
+
+def test_what_cannot_be_compared_is_refused():
+    problem = problems.quadratic(jnp.array([1.0, 0.5]))
+    with pytest.raises(ValueError, match="steps=2"):
+        compare(problem, optax.sgd(0.1), 2)
+    with pytest.raises(ValueError, match=r"models rope.*rod_flow"):
+        compare(problem, optax.sgd(0.1), 10, models=["rope"])
