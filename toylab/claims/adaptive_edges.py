@@ -234,7 +234,7 @@ def _rising(sample: Any) -> np.ndarray:
 
 RISING = Claim(
     id="networks/raw_sharpness_rises",
-    tier="default",
+    tier="long",
     statement="while Adam is at its adaptive edge on a Chebyshev regression, the raw sharpness goes on rising, for "
     "every seed and b2 = .9, .99 and .999",
     source=SOURCE,

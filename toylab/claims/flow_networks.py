@@ -48,8 +48,8 @@ class Setting:
 GD = Setting("gd", 0.28, 2400)
 RMSPROP = Setting("rmsprop", 3e-4, 1000, (("decay", 0.99),), warm_up=20, count=6)
 ADAM = Setting("adam", 3e-3, 600, (("b2", 0.99),), warm_up=20, count=7)
-DEFAULT = (GD, RMSPROP, ADAM)
-"""One seed each: the rules that the statements are about."""
+DEFAULT = (GD, ADAM)
+"""One seed each, the plainest rule and the hardest; RMSProp is in the long tier."""
 
 EVERY_MODEL = ("central_map", "central_flow", "rod_flow", "edge_flow", "predicted")
 LONG = tuple(
@@ -124,7 +124,7 @@ CLOSER = Claim(
         "the bound is part of the statement",
         ceiling=Ceiling(15.0, "how much closer depends on seed and time by a factor; only 'several times' is claimed"),
     ),
-    draw=_draw(DEFAULT),
+    draw=_draw(DEFAULT, (RMSPROP,)),
     predicted=_bounds({"gd": 5.0, "rmsprop": 5.0, "adam": 10.0}),
     measure=_measured("distance_ratio"),
 )
@@ -140,7 +140,7 @@ LOSS = Claim(
         "the bound is part of the statement",
         ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
     ),
-    draw=_draw(DEFAULT),
+    draw=_draw(DEFAULT, (RMSPROP,)),
     predicted=_bounds(0.05),
     measure=_measured("loss_error"),
 )
@@ -156,7 +156,7 @@ VARIANCE = Claim(
         "the bound is part of the statement",
         ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
     ),
-    draw=_draw(DEFAULT),
+    draw=_draw(DEFAULT, (RMSPROP,)),
     predicted=_bounds(0.2),
     measure=_measured("variance_error"),
 )

@@ -139,7 +139,7 @@ def _errors(starts: dict[str, Start]) -> dict[str, tuple[np.ndarray, np.ndarray]
 
 ORDERS = Claim(
     id="networks/predicted_orders",
-    tier="default",
+    tier="long",
     statement="on a network at its first crossing of 2/eta, as the slope of its loss is scaled by eps^2, the predicted "
     "dynamics err up to eps x steps = 1 by O(eps delta) = O(eps^2) along the top eigenvector and by O(eps^2) in the "
     "sharpness",
