@@ -20,8 +20,9 @@ MODULES = [
 
 
 TRAIN_NETWORKS = {
-    "adam_edges", "blocked_advancing", "cnn_zoom", "edge_of_stability", "leaving_the_flow", "mini_batch",
-    "rmsprop_edge", "spectrum",
+    "adam_edges", "blocked_advancing", "cnn_zoom", "edge_of_stability", "flows_adaptive", "flows_gd",
+    "leaving_the_flow", "mini_batch", "model_comparison", "oscillation_variance", "rmsprop_edge", "scalar_rmsprop",
+    "spectrum",
 }  # fmt: skip
 """Figures that compile programs of ten seconds and more even for quick data."""
 NAMES = [module.NAME for module in MODULES]

@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train once, observed and saved",
     "sweep": "train every member of a grid, with seeds",
     "edge": "how far from the edge: sharpness, edge ratio, largest stable learning rate now",
+    "flows": "lay the models of the averaged path beside the run: accuracy and cost of each",
     "doctor": "check devices, precision, packages and the output folder",
 }
 """Name -> one-line summary, in the order of `toylab --help`."""

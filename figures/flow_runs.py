@@ -1,0 +1,139 @@
+"""Runs of an optimizer and of the models of its average that several figures share: their arrays and their panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from figures import style
+from figures.model_paths import LOOKS
+from toylab.claims import flow_networks
+from toylab.claims.flow_networks import Setting, compared
+
+GD = replace(flow_networks.GD, models=("central_map", "central_flow"))
+RMSPROP, ADAM = flow_networks.RMSPROP, flow_networks.ADAM
+"""The runs that the claims are about, the central flow beside the first; one process computes each of them once."""
+
+TITLES = {"gd": "gradient descent", "rmsprop": "RMSProp", "adam": "Adam"}
+PLAIN: dict[str, Any] = {"color": "#9c9c9c", "linewidth": 0.7}
+WIDE: dict[str, Any] = {"color": style.PALE, "linewidth": 2.2}
+"""How the optimizer's own run looks: light, since the models are drawn over it, and wide where they hide it."""
+
+MAP = style.ORANGE
+SHADES = (MAP, "#e9a91c", "#6b3300")
+"""Of the first, second and third eigenvalue of the central map: warm, and middle, light and dark in grey."""
+
+
+def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
+    """The comparison of one setting as arrays: RULE_name, with T steps from the end of the warm-up on.
+
+    `loss`, `variance` (T,) and `edges` (T, K) of the optimizer, `times` (T/every,); for each model m `m_loss` at its
+    mean, `m_mean_loss`, its average, `m_edges` (T, K), `m_distance` (T/every,) to the optimizer, and for the central
+    map `central_map_variance` (T,) = tr(P Sigma).  The optimizer's variance is of the second difference of its
+    iterates: the smooth motion of an early transient is in it, too.
+    """
+    if quick:
+        small = (("hidden", (4,)), ("loss", "mse"), ("examples", 20))
+        setting = replace(setting, steps=40, count=2, settings=small)
+    found = compared(setting)
+    data = {
+        "start": np.array(setting.warm_up),
+        "eta": np.array(setting.learning_rate),
+        "times": found.times,
+        "loss": np.asarray(found.measured.loss),
+        "edges": np.asarray(found.measured.edge_ratios),
+        "variance": np.asarray(found.measured.variance),
+    }
+    for run in found.runs:
+        data |= {
+            f"{run.name}_loss": np.asarray(run.averages.loss),
+            f"{run.name}_mean_loss": np.asarray(run.averages.mean_loss),
+            f"{run.name}_edges": np.asarray(run.averages.edge_ratios),
+            f"{run.name}_distance": run.distances,
+        }
+        if run.name == "central_map":
+            data["central_map_variance"] = np.sum(np.asarray(run.averages.variances), axis=1)
+    return {f"{setting.rule}_{key}": np.asarray(array) for key, array in data.items()}
+
+
+def title(rule: str, mine: Mapping[str, np.ndarray]) -> str:
+    """The rule's name and its learning rate."""
+    return rf"{TITLES[rule]}, $\eta = {float(mine['eta']):g}$"
+
+
+def steps(mine: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The steps (T,) of the series: t = 1, 2, ... after the warm-up."""
+    return int(mine["start"]) + 1 + np.arange(len(mine["loss"]))
+
+
+def losses(axes: Axes, mine: Mapping[str, np.ndarray]) -> None:
+    """The optimizer's loss, the average that the central map predicts, the loss at its mean, the stable flow's."""
+    t = steps(mine)
+    axes.plot(t, mine["loss"], **WIDE)
+    axes.plot(t, mine["stable_flow_loss"], **_look("stable_flow"))
+    axes.plot(t, mine["central_map_loss"], color=style.BLACK, linewidth=0.8)
+    axes.plot(t, mine["central_map_mean_loss"], color=MAP, linewidth=1.1)
+    late = mine["loss"][len(t) // 10 :]  # what comes before is steep, and the same for all
+    axes.set(yscale="log", xlim=(0, t[-1]), ylim=(0.85 * mine["stable_flow_loss"].min(), 1.1 * late.max()))
+    axes.set_ylabel("loss")
+
+
+def edges(axes: Axes, mine: Mapping[str, np.ndarray], shown: int, limits: tuple[float, float]) -> None:
+    """The `shown` largest edge ratios: the optimizer's at midpoints thin, the central map's thick; the stable flow's
+    largest until it leaves the panel's `limits`."""
+    t = steps(mine)
+    axes.axhline(1, **style.LEVEL, zorder=1)
+    axes.plot(t, mine["stable_flow_edges"][:, 0], **_look("stable_flow"))
+    for index in reversed(range(min(shown, mine["edges"].shape[1]))):
+        axes.plot(t, mine["edges"][:, index], color=SHADES[index], linewidth=0.5, alpha=0.8)
+        axes.plot(t, mine["central_map_edges"][:, index], color=SHADES[index], linewidth=1.3)
+    axes.set(xlim=(0, t[-1]), ylim=limits, ylabel="edge ratios")
+
+
+def distances(axes: Axes, mine: Mapping[str, np.ndarray]) -> None:
+    """How far each model's path is from the optimizer's, both without their oscillation of period two; before the
+    edge the central map is the optimizer, and their distance, of rounding, below the panel."""
+    t = int(mine["start"]) + mine["times"]
+    for name in present(mine):
+        distance = mine[f"{name}_distance"]
+        axes.plot(t, np.where(distance > 0, distance, np.nan), **_look(name), **_mark(name), markevery=0.11)
+    farthest = max(mine[f"{name}_distance"].max() for name in present(mine))
+    axes.set(yscale="log", ylim=(1e-3 * farthest, 2 * farthest), ylabel=r"$|w - \bar w_t|$")
+    axes.set(xlim=(0, steps(mine)[-1]), xlabel="step $t$")
+
+
+def present(mine: Mapping[str, np.ndarray]) -> list[str]:
+    """The models of a run."""
+    return [name for name in LOOKS if f"{name}_distance" in mine]
+
+
+def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], list[str]]:
+    """Handles and labels of the three kinds of panels."""
+    handles = [
+        Line2D([], [], **WIDE),
+        *(Line2D([], [], **_look(name), **_mark(name)) for name in present(mine)),
+        Line2D([], [], color=style.BLACK, linewidth=0.8),
+        Line2D([], [], **style.LEVEL),
+    ]
+    labels = [
+        "optimizer",
+        *(name.replace("_", " ") for name in present(mine)),
+        r"central map, only $L(\bar w)$",
+        "edge",
+    ]
+    handles += [Line2D([], [], color=shade, linewidth=1.3) for shade in SHADES[1:shown]]
+    return handles, labels + [f"{name} eigenvalue" for name in ("2nd", "3rd")[: shown - 1]]
+
+
+def _mark(name: str) -> dict[str, Any]:
+    return {"marker": LOOKS[name][2], "markersize": 2.8}
+
+
+def _look(name: str) -> dict[str, Any]:
+    colour, dashes, _ = LOOKS[name]
+    return {"color": colour, "linestyle": dashes, "linewidth": 1.1}

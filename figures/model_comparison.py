@@ -1,0 +1,95 @@
+"""Models of the averaged path: how far each ends from the optimizer's own run, against what a step of it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import style
+from figures.model_paths import LOOKS
+from toylab.model_comparison import compare
+from toylab.optimizers import NAMED
+from toylab.problems import digits_mlp
+
+NAME = "model_comparison"
+TITLE = "Models of the averaged path: error at the end against cost of a step, for four rules"
+
+
+class Setting(NamedTuple):
+    """One rule; `warm_up` leads past the first steps, where the sharpness falls."""
+
+    rule: str
+    title: str
+    settings: Mapping[str, float]
+    warm_up: int
+    steps: int
+
+
+SETTINGS = (
+    Setting("gd", "GD", {"learning_rate": 0.4}, 100, 1200),
+    Setting("heavy_ball", "heavy ball", {"learning_rate": 0.6, "momentum": 0.5}, 60, 800),
+    Setting("rmsprop", "RMSProp", {"learning_rate": 6e-4, "decay": 0.99}, 20, 800),
+    Setting("adam", "Adam", {"learning_rate": 4e-3, "b2": 0.99}, 20, 800),
+)
+EIGENVALUES = 4
+
+MODELS = ("stable_flow", "central_flow", "central_map", "rod_flow", "edge_flow")
+"""Without the predicted dynamics, whose constrained path takes hundreds of gradients a step."""
+
+
+def compute(quick: bool) -> dict[str, np.ndarray]:
+    """For each rule RULE_models, and RULE_error, the distance at the end over the distance travelled, and RULE_cost,
+    gradients a step, of these; RULE_onset, the step from which the run is at the edge (-1: never).
+    A model that diverged is left out.
+    """
+    problem = digits_mlp(hidden=(16, 16), examples=100)
+    found: dict[str, Any] = {}
+    for setting in SETTINGS[:1] if quick else SETTINGS:
+        compared = compare(
+            problem,
+            NAMED[setting.rule](**setting.settings),
+            40 if quick else setting.steps,
+            models=("central_map",) if quick else MODELS,
+            count=2 if quick else EIGENVALUES,
+            warm_up=setting.warm_up,
+        )
+        errors = [run.errors for run in compared.runs if np.isfinite(run.errors["distance"])]
+        found[f"{setting.rule}_models"] = [record["name"] for record in errors]
+        found[f"{setting.rule}_error"] = [record["distance"] for record in errors]
+        found[f"{setting.rule}_cost"] = [record["gradients_per_step"] for record in errors]
+        found[f"{setting.rule}_onset"] = -1 if compared.onset is None else compared.onset
+    return {key: np.asarray(value) for key, value in found.items()}
+
+
+@style.styled
+def draw(data: Mapping[str, np.ndarray]) -> Figure:
+    """One panel a rule, one marker a model; lower is closer, further left is cheaper."""
+    figure = Figure(figsize=(style.PAGE, 2.4))
+    shown = [setting for setting in SETTINGS if f"{setting.rule}_models" in data]
+    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    for number, (axes, setting) in enumerate(zip(panels, shown, strict=True)):
+        own = style.of(data, setting.rule)
+        for name, error, cost in zip(own["models"], own["error"], own["cost"], strict=True):
+            axes.plot(cost, error, **_look(str(name)))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.margins(0.15)
+        axes.set_xlabel("gradients a step")
+        style.letter(axes, number, setting.title)
+    panels[0].set_ylabel("distance at the end / travelled")
+    drawn = {str(name) for setting in shown for name in data[f"{setting.rule}_models"]}
+    handles = [Line2D([], [], label=name.replace("_", " "), **_look(name)) for name in MODELS if name in drawn]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _look(name: str) -> dict[str, Any]:
+    colour, _, marker = LOOKS[name]
+    return {
+        "color": colour, "marker": marker, "markersize": 6, "linestyle": "none", "markeredgecolor": style.BLACK,
+        "markeredgewidth": 0.5,
+    }  # fmt: skip

@@ -1,0 +1,64 @@
+"""Models of the averaged path beside one run of the optimizer, over time: what `toylab flows` draws of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+
+LOOKS = {  # model -> colour, line, marker
+    "stable_flow": (style.GREY, (0, (1.0, 1.3)), "s"),
+    "central_flow": (style.BLUE, "-", "o"),
+    "central_map": (style.ORANGE, "-", "D"),
+    "rod_flow": ("#009e73", (0, (4.5, 2.0)), "^"),
+    "edge_flow": ("#56b4e9", (0, (4.5, 1.2, 1.0, 1.2)), "v"),
+    "predicted": ("#cc79a7", (0, (2.0, 1.0)), "P"),
+}
+"""How each model looks, told apart by marker or dashes without colour; colours from the palette of `style`."""
+
+
+@style.styled
+def draw(data: Mapping[str, np.ndarray]) -> Figure:
+    """Distances, losses and edge ratios over time.
+
+    `models` (M,) names; `steps` (T,); `times`, at which MODEL_distance is given; `phases`: onset and the settled
+    phase's begin, or none; `optimizer_loss` (T,), `optimizer_edge_ratios` (T, K); MODEL_loss (T,), the model's average;
+    MODEL_edge_ratios (T, any).
+    """
+    figure = Figure(figsize=(style.PAGE, 2.4))
+    apart, loss, ratio = figure.subplots(1, 3)
+    steps, models = data["steps"], [str(name) for name in data["models"]]
+    loss.plot(steps, data["optimizer_loss"], color=style.PALE, linewidth=0.8, label="optimizer")
+    ratio.plot(steps, data["optimizer_edge_ratios"][:, 0], color=style.PALE, linewidth=0.8)
+    ratio.axhline(1, **style.LEVEL)
+    for name in models:
+        colour, dashes, _ = LOOKS[name]
+        look = {"color": colour, "linestyle": dashes}
+        apart.plot(data["times"], _positive(data[f"{name}_distance"]), label=name.replace("_", " "), **look)
+        loss.plot(steps, _positive(data[f"{name}_loss"]), **look)
+        ratio.plot(steps, data[f"{name}_edge_ratios"][:, 0], **look)
+    titles = ("distance to the optimizer", "loss, time average", "edge ratio")
+    for index, (axes, title) in enumerate(zip((apart, loss, ratio), titles, strict=True)):
+        _finished(axes, data, index, title)
+    for axes in (apart, loss):
+        if any((line.get_ydata() > 0).any() for line in axes.get_lines()):
+            axes.set_yscale("log")
+    handles = [*loss.get_legend_handles_labels()[0], *apart.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure
+
+
+def _finished(axes: Axes, data: Mapping[str, np.ndarray], index: int, title: str) -> None:
+    for step in data["phases"]:
+        axes.axvline(step, color=style.PALE, linewidth=0.6, zorder=0)
+    axes.set_xlim(0, data["steps"][-1])
+    axes.set_xlabel("step $t$")
+    style.letter(axes, index, title)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return np.where(values > 0, values, np.nan)

@@ -1,0 +1,233 @@
+"""`toylab flows PROBLEM RULE`: models of the averaged path beside the optimizer's own run, their errors and costs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toylab.commands.bad_input import BadInput, nearest
+from toylab.commands.experiments import Experiment, add_experiment, experiment, plain, results_folder
+from toylab.commands.figures import _packed, _rendered
+from toylab.commands.files import write_atomically
+from toylab.commands.progress import progress_bar
+from toylab.commands.shadowing import require_own
+
+DEFAULT_OUT, DEFAULT_STEPS = "out/flows", 400
+
+SETTLING = 20
+"""Steps of the rule itself, before the models start, for rules with second moments: their first estimates come from a
+single gradient, and no model is made for that."""
+
+SLOW = ("predicted",)
+"""Models that take hundreds of gradients a step, and are only run when asked for."""
+
+LOOKS = 200
+"""How many times, at most, paths are compared."""
+
+COLUMNS = {  # field -> heading, format
+    "distance": ("distance", "{:.3g}"),
+    "distance_ratio": ("times closer", "{:.3g}"),
+    "loss_error": ("loss", "{:.2g}"),
+    "edge_ratio_error": ("edge ratio", "{:.2g}"),
+    "variance_error": ("variance", "{:.2g}"),
+    "gradients_per_step": ("gradients/step", "{:.1f}"),
+    "seconds_per_step": ("ms/step", "{:.2f}"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_experiment(parser, steps=DEFAULT_STEPS)
+    parser.add_argument(
+        "--models", metavar="A,B", help=f"which models, always with stable_flow (default: all but {', '.join(SLOW)})"
+    )
+    parser.add_argument(
+        "--eigenvalues", type=int, default=4, metavar="K", help="how many are followed, and may be critical (default 4)"
+    )
+    parser.add_argument(
+        "--warm-up", type=int, metavar="N",
+        help=f"steps of the rule before the models start (default: {SETTLING} with second moments, 0 without)",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", default=DEFAULT_OUT, help=f"where results go (default {DEFAULT_OUT})")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0 with the comparison. **Errors:** `BadInput`, also for a rule without a linear edge, with the
+    reason.
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
+        models = _models(options.models)
+        found = experiment(options)
+        _possible(options)
+        require_own("figures")
+        with results_folder(options.out) as folder:
+            warm_up, compared = _compared(found, models, options)
+            record = _record(found, compared, warm_up)
+            files = _written(record, compared, folder)
+    print(json.dumps(record, allow_nan=False) if options.json else "\n".join([*_lines(record), f"files: {files}"]))
+    return 0
+
+
+def _models(text: str | None) -> tuple[str, ...]:
+    """The models that were asked for. **Errors:** `BadInput` for an unknown one."""
+    from toylab.dynamics.models import MODELS
+
+    if text is None:
+        return tuple(name for name in MODELS if name not in SLOW)
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in MODELS:
+            hint = nearest(name, MODELS, f"models are {', '.join(MODELS)}")
+            raise BadInput(f"--models got {name!r}, which is no model", hint)
+    return names
+
+
+def _possible(options: argparse.Namespace) -> None:
+    """**Errors:** `BadInput` for numbers that no comparison can have."""
+    if options.batch_size is not None:
+        raise BadInput("--batch-size was given, but the models are of full batches", "leave it out")
+    for name, least in (("steps", 3), ("eigenvalues", 1), ("warm_up", 0)):
+        number = getattr(options, name)
+        if number is not None and number < least:
+            raise BadInput(f"--{name.replace('_', '-')} got {number}, needed an integer >= {least}", "")
+
+
+def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any]:
+    """The steps of warm-up that were taken, and the `toylab.model_comparison.Comparison`."""
+    from toylab.gauging import gauge
+    from toylab.held import NoLinearEdge
+    from toylab.model_comparison import compare
+
+    problem, transform = found.built_problem(), found.transform()
+    try:
+        kind, _ = gauge(transform, problem.params)
+        warm_up = options.warm_up if options.warm_up is not None else SETTLING if kind.roles.slow else 0
+        parts = len(dict.fromkeys(["stable_flow", *models])) + 1
+        with progress_bar(f"{found.rule.name} on {found.problem.name}: optimizer and models", parts) as shown:
+            begun = iter(range(parts))
+            every = max(1, options.steps // LOOKS)
+            compared = compare(
+                problem, transform, options.steps, models=models, count=options.eigenvalues, warm_up=warm_up,
+                every=every, said=lambda name: shown(next(begun), parts, {}),
+            )  # fmt: skip
+    except NoLinearEdge as refusal:
+        raise BadInput(f"{found.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
+    except ValueError as error:
+        raise BadInput(str(error), "see toylab flows --help") from error
+    except ZeroDivisionError as error:  # a distance over the distance travelled
+        raise BadInput(
+            "the optimizer ended where it began, so no distance can be compared", "start elsewhere"
+        ) from error
+    if not math.isfinite(float(compared.measured.loss[0])):
+        raise BadInput("the loss or its gradient is not finite at the start", "look at the problem's settings")
+    return warm_up, compared
+
+
+def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
+    import numpy as np
+
+    from toylab.claims.environment import code_fingerprint, devices, precision, versions
+
+    lost = np.flatnonzero(~np.isfinite(np.asarray(compared.measured.loss)))
+    return plain(
+        {
+            **found.named_settings(),
+            "steps": compared.steps,
+            "warm_up": warm_up,
+            "travelled": compared.travelled,
+            "onset": compared.onset,
+            "settled": compared.settled,
+            "diverged": int(lost[0]) if lost.size else None,
+            "models": [run.errors for run in compared.runs],
+            "refused": compared.refused,
+            "environment": {
+                "versions": versions(), "devices": devices(), "precision": precision(), "code": code_fingerprint(),
+            },
+        }
+    )  # fmt: skip
+
+
+def _arrays(compared: Any) -> dict[str, Any]:
+    """What the figure is drawn from; `figures.model_paths.draw` says which array is what."""
+    import numpy as np
+
+    own = compared.measured
+    arrays = {
+        "models": np.array([run.name for run in compared.runs]),
+        "times": compared.times,
+        "steps": np.arange(1, compared.steps + 1),
+        "phases": np.array([step for step in (compared.onset, compared.settled) if step is not None], int),
+        "optimizer_loss": own.loss,
+        "optimizer_edge_ratios": own.edge_ratios,
+        "optimizer_variance": own.variance,
+    }
+    for run in compared.runs:
+        said = run.averages
+        arrays[f"{run.name}_distance"] = run.distances
+        arrays[f"{run.name}_loss"] = said.mean_loss
+        arrays[f"{run.name}_edge_ratios"] = said.edge_ratios
+        arrays[f"{run.name}_variances"] = said.variances
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def _written(record: dict[str, Any], compared: Any, folder: Path) -> str:
+    """Write flows.json, flows.npz and the figure; their names in words. **Errors:** `BadInput`."""
+    from figures import model_paths
+
+    arrays = _arrays(compared)
+    contents = {
+        "json": json.dumps(record, indent=1, allow_nan=False).encode(),
+        "npz": _packed(arrays),
+        **_rendered(model_paths.draw(arrays)),
+    }
+    for suffix, content in contents.items():
+        try:
+            write_atomically(folder / f"flows.{suffix}", content)
+        except OSError as error:
+            raise BadInput(f"{folder}: {error.strerror or error}", "give another folder with --out DIR") from error
+    return f"{folder / 'flows'}.{{{','.join(contents)}}}"
+
+
+def _lines(record: dict[str, Any]) -> Iterator[str]:
+    settings = {**record["rule_settings"], **record["problem_settings"]}
+    given = ", ".join(f"{name}={value}" for name, value in settings.items())
+    after = f" after {record['warm_up']} steps of warm-up" if record["warm_up"] else ""
+    yield f"{record['rule']} on {record['problem']} ({given}), {record['steps']} steps{after}"
+    if record["diverged"] is not None:
+        yield f"diverged: the loss is not finite from step {record['diverged']}; lower learning_rate"
+    rows = [[heading for heading, _ in COLUMNS.values()]]
+    rows += [[_cell(model[name], name) for name in COLUMNS] for model in record["models"]]
+    names = ["model", *(model["name"] for model in record["models"])]
+    left, widths = max(map(len, names)), [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, row in zip(names, rows, strict=True):
+        yield f"{name:<{left}}  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+    for name, reason in record["refused"].items():
+        yield f"{name}: refused: {' '.join(reason.split())}"
+    travelled = "nothing finite" if record["travelled"] is None else f"{record['travelled']:.4g}"
+    yield f"distance: at the end, over the distance travelled ({travelled}); times closer: than the stable flow then"
+    yield _phase(record)
+
+
+def _phase(record: dict[str, Any]) -> str:
+    if record["onset"] is None:
+        return (
+            "never reached the edge: the models agree because nothing oscillates; raise learning_rate or --steps"
+            if record["diverged"] is None
+            else "loss, edge ratio, variance: not compared, the edge was never followed"
+        )
+    return (
+        f"loss, edge ratio, variance: relative errors of time averages over steps {record['settled']} to "
+        f"{record['steps']}, the second half of what follows the edge ratio's first .95, at step {record['onset']}"
+    )
+
+
+def _cell(value: float | None, name: str) -> str:
+    if value is None:
+        return "-"
+    return COLUMNS[name][1].format(1000 * value if name == "seconds_per_step" else value)
