@@ -72,9 +72,10 @@ class ModelRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The optimizer's run and the models'. `times` (T/every,) belong to the midpoints; `onset`: the first step with an
-    edge ratio above .95, or None; `settled`: where the settled phase begins, or None; `travelled`: the distance from
-    the first to the last midpoint; `refused`: model -> why it does not cover the rule."""
+    """The optimizer's run and the models'. `times` (T/every,) belong to the midpoints; `onset`: the place, in arrays of
+    one entry a step (0 is t = 1), of the first edge ratio above .95, or None; `settled`: where the settled phase begins
+    in them, or None; `travelled`: the distance from the first to the last midpoint; `refused`: model -> why it does not
+    cover the rule."""
 
     problem: str
     steps: int
@@ -97,12 +98,14 @@ def compare(
     warm_up: int = 0,
     every: int = 10,
     said: Callable[[str], None] = lambda line: None,
+    finished: Callable[[Comparison], None] = lambda so_far: None,
 ) -> Comparison:
     """Run the optimizer and the models from the point that it reaches after `warm_up` steps, for `steps` steps.
 
     `count`: how many eigenvalues are followed, and may be critical at once, in models and measurement.  `every`: the
     distance between the steps at which paths are compared.  All paths are filtered alike by the second-order midpoint.
-    The stable flow is always among the models.
+    The stable flow is always among the models.  `said` is called with the name of each part as it begins, `finished`
+    with the comparison so far after each model that ended.
 
     The errors of a model, each None where it does not say or there is no such phase:
     `distance`: at the end, over the distance travelled; `distance_ratio`: the stable flow's over this one's, at the
@@ -132,8 +135,14 @@ def compare(
     measured = Measured(*(jnp.asarray(part) for part in measured))
     times = np.arange(1, steps + 1, every)
     onset, settled = _phases(np.asarray(measured.edge_ratios[:, 0]), steps)
+    travelled = float(np.linalg.norm(measured.midpoint[-1] - measured.midpoint[0]))
     runs: list[ModelRun] = []
-    refused = {}
+    refused: dict[str, str] = {}
+
+    def so_far() -> Comparison:
+        told = tuple(runs), onset, settled, travelled, dict(refused)
+        return Comparison(problem.name, steps, times, measured, *told)
+
     for name in dict.fromkeys(["stable_flow", *models]):
         said(name)
         try:
@@ -141,16 +150,21 @@ def compare(
         except ValueError as error:
             refused[name] = str(error)
             continue
-        (midpoint, averages), seconds = _driven(_followed(kernel), (params, state), steps, every)
-        distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
+        (midpoint, averages), seconds = _driven(_followed(kernel), (params, state), steps, every, late=2)
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverged is infinitely far
+            distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
         stable = runs[0].distances if runs else distances
         errors = _errors(measured, averages, distances, stable, times, onset, settled)
+        errors["distance"] = _share(errors["distance"], travelled)
         errors = {"name": name, **errors, "seconds_per_step": seconds / steps}
         runs.append(ModelRun(name, averages, np.asarray(midpoint), distances, errors))
-    travelled = float(np.linalg.norm(measured.midpoint[-1] - measured.midpoint[0]))
-    for run in runs:
-        run.errors["distance"] /= travelled
-    return Comparison(problem.name, steps, times, measured, tuple(runs), onset, settled, travelled, refused)
+        finished(so_far())
+    return so_far()
+
+
+def _share(distance: float, travelled: float) -> float:
+    """Over the distance travelled; nan where the optimizer did not move."""
+    return distance / travelled if travelled else float("nan")
 
 
 def _observed(
@@ -188,12 +202,16 @@ def _observed(
 
 
 def _followed(kernel: Kernel) -> Kernel:
-    """A model with midpoints of its path: the first step is t = 1, and the info is (midpoint, averages at t)."""
+    """A model with midpoints of its path: the info is (midpoint, averages at t), of t = 1 from the third step on.
+
+    The first two infos are of nothing, so that the model's step is compiled once, in the loop.
+    """
 
     def init(params: PyTree, state: PyTree) -> tuple:
-        first, at_zero = kernel.step(kernel.init(params, state))
-        second, at_one = kernel.step(first)
-        return second, ravel_pytree(at_zero.params)[0], at_one
+        model = kernel.init(params, state)
+        shapes = jax.eval_shape(kernel.step, model)[1]
+        nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return model, ravel_pytree(nothing.params)[0], nothing
 
     def step(now: tuple) -> tuple[tuple, tuple]:
         model, last, here = now
@@ -205,29 +223,34 @@ def _followed(kernel: Kernel) -> Kernel:
     return Kernel(init, step)
 
 
-def _driven(kernel: Kernel, start: tuple, steps: int, every: int) -> tuple[tuple, float]:
-    """All infos of `steps` steps, the first part of each only every so many steps; seconds without compilation."""
+def _driven(kernel: Kernel, start: tuple, steps: int, every: int, late: int = 0) -> tuple[tuple, float]:
+    """The infos of `steps` steps after the first `late` ones, the first part of each only every so many steps; and the
+    seconds they took, without compilation.
 
-    def stretch(state: PyTree, length: int) -> tuple[PyTree, tuple]:
+    One program for all stretches: as many steps of the last one as it has too many are not looked at.
+    """
+    stretches = -(-(steps + late) // CHUNK)
+    length = -(-(steps + late) // stretches)
+
+    def stretch(state: PyTree) -> tuple[PyTree, tuple]:
         def one(carry: PyTree, _: None) -> tuple[PyTree, tuple]:
             return kernel.step(carry)
 
         return lax.scan(one, state, length=length)
 
     state = jax.jit(kernel.init)(*start)
-    chunk = min(steps, max(every, CHUNK // every * every))
-    programs = {}
-    parts, seconds, done = [], 0.0, 0
-    while done < steps:
-        length = min(chunk, steps - done)
-        if length not in programs:
-            programs[length] = jax.jit(partial(stretch, length=length)).lower(state).compile()
+    program = jax.jit(stretch).lower(state).compile()
+    parts, seconds = [], 0.0
+    for begin in range(-late, stretches * length - late, length):
         begun = time.perf_counter()
-        state, (path, *rest) = jax.block_until_ready(programs[length](state))
+        state, (path, *rest) = jax.block_until_ready(program(state))
         seconds += time.perf_counter() - begun
-        parts.append((np.asarray(path)[::every], *(jax.tree.map(np.asarray, part) for part in rest)))
-        done += length
-    return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts), seconds
+        numbers = np.arange(begin, begin + length)
+        wanted = (numbers >= 0) & (numbers < steps)
+        looked = np.asarray(path)[wanted & (numbers % every == 0)]
+        parts.append((looked, *(jax.tree.map(lambda leaf, w=wanted: np.asarray(leaf)[w], part) for part in rest)))
+    infos = jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
+    return infos, seconds * steps / (stretches * length)
 
 
 @partial(jax.jit, static_argnames=("transform", "steps"))

@@ -1,6 +1,7 @@
 """`toylab flows`: models beside the run, as a table, as JSON, in files; refusals; failures leave nothing behind."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import sys
@@ -139,20 +140,35 @@ def test_bad_input_is_one_line(line, capsys, folder):
     assert sorted(folder.rglob("*.*")) == before
 
 
-def test_an_optimizer_that_rests_is_refused(capsys, monkeypatch):
-    def resting(*arguments, **options):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(toylab.model_comparison, "compare", resting)
+def test_an_optimizer_that_rests_is_refused(answers, capsys, monkeypatch):
+    resting = dataclasses.replace(answers[2], travelled=0.0)
+    monkeypatch.setattr(toylab.model_comparison, "compare", lambda *arguments, **options: resting)
     assert main(LINE.split()) == 2
     assert "ended where it began" in capsys.readouterr().err
 
 
-def test_ctrl_c_is_130_and_leaves_no_empty_folder(monkeypatch, capsys, folder):
-    def interrupted(*arguments, **options):
+def interrupting(monkeypatch, *ended):
+    def interrupted(*arguments, finished, **options):
+        for comparison in ended:
+            finished(comparison)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(toylab.model_comparison, "compare", interrupted)
+
+
+def test_ctrl_c_before_the_first_model_leaves_no_empty_folder(monkeypatch, capsys, folder):
+    interrupting(monkeypatch)
     assert main([*LINE.split(), "--out", "left"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (folder / "left").exists()
+
+
+def test_ctrl_c_saves_the_models_that_ended(answers, monkeypatch, capsys, folder):
+    _, found, compared = answers
+    first = dataclasses.replace(compared, runs=compared.runs[:1], refused={})
+    interrupting(monkeypatch, first)
+    assert main([*LINE.split(), "--out", "part", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert "interrupted, 1 of the models ended" in err
+    assert json.loads(out)["models"] == found["models"][:1]
+    assert json.loads((folder / "part/flows.json").read_text()) == json.loads(out)

@@ -61,7 +61,7 @@ LONG = tuple(
         replace(ADAM, steps=2000, count=12),
         Setting("adamw", 3e-3, 1000, (("b2", 0.99),), warm_up=20, count=10),
         Setting("nadam", 1e-3, 1000, (("b2", 0.99),), warm_up=20, count=10),
-        Setting("heavy_ball", 0.05, 2000, (("momentum", 0.9),)),
+        Setting("heavy_ball", 0.42, 3000, (("momentum", 0.5),)),
         Setting("gd", 0.5, 2000, problem="chebyshev_mlp", settings=(("degree", 3), ("hidden", (32,)))),
         Setting("gd", 0.4, 800, problem="digits_cnn", settings=(("examples", 100),)),
         Setting("adam", 4e-3, 800, (("b2", 0.99),), "digits_cnn", (("examples", 100),), 20, 8),

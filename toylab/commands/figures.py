@@ -88,7 +88,7 @@ def _drawn(name: str, module: ModuleType, folder: Path, quick: bool) -> dict[str
     try:
         with contextlib.redirect_stdout(sys.stderr):
             data = module.compute(quick)
-            contents = {"npz": _packed(data), **_rendered(module.draw(data))}
+            contents = {"npz": packed(data), **rendered(module.draw(data))}
         for suffix, content in contents.items():
             path = folder / f"{name}.{suffix}"
             write_atomically(path, content)
@@ -99,7 +99,8 @@ def _drawn(name: str, module: ModuleType, folder: Path, quick: bool) -> dict[str
     return {"name": name, "title": module.TITLE, "files": files, "seconds": seconds, "error": error or None}
 
 
-def _packed(data: dict[str, Any]) -> bytes:
+def packed(data: dict[str, Any]) -> bytes:
+    """The arrays as the bytes of an npz file."""
     import numpy as np
 
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in data.items()}
@@ -111,7 +112,8 @@ def _packed(data: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _rendered(figure: Any) -> dict[str, bytes]:
+def rendered(figure: Any) -> dict[str, bytes]:
+    """Suffix -> the bytes of the figure in that format; the figure is closed."""
     from matplotlib import pyplot
 
     contents = {}

@@ -13,7 +13,7 @@ from typing import Any
 
 from toylab.commands.bad_input import BadInput, nearest
 from toylab.commands.experiments import Experiment, add_experiment, experiment, plain, results_folder
-from toylab.commands.figures import _packed, _rendered
+from toylab.commands.figures import packed, rendered
 from toylab.commands.files import write_atomically
 from toylab.commands.progress import progress_bar
 from toylab.commands.shadowing import require_own
@@ -58,8 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0 with the comparison. **Errors:** `BadInput`, also for a rule without a linear edge, with the
-    reason.
+    """Exit code 0 with the comparison; 130 if interrupted: then the models that ended are saved.
+
+    **Errors:** `BadInput`, also for a rule without a linear edge, with the reason.
     """
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
         models = _models(options.models)
@@ -67,11 +68,13 @@ def run(options: argparse.Namespace) -> int:
         _possible(options)
         require_own("figures")
         with results_folder(options.out) as folder:
-            warm_up, compared = _compared(found, models, options)
+            warm_up, compared, whole = _compared(found, models, options)
             record = _record(found, compared, warm_up)
             files = _written(record, compared, folder)
     print(json.dumps(record, allow_nan=False) if options.json else "\n".join([*_lines(record), f"files: {files}"]))
-    return 0
+    if not whole:
+        print(f"toylab: interrupted, {len(record['models'])} of the models ended", file=sys.stderr)
+    return 0 if whole else 130
 
 
 def _models(text: str | None) -> tuple[str, ...]:
@@ -98,13 +101,16 @@ def _possible(options: argparse.Namespace) -> None:
             raise BadInput(f"--{name.replace('_', '-')} got {number}, needed an integer >= {least}", "")
 
 
-def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any]:
-    """The steps of warm-up that were taken, and the `toylab.model_comparison.Comparison`."""
+def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, bool]:
+    """The steps of warm-up that were taken, the `toylab.model_comparison.Comparison`, and whether it is whole: at
+    Ctrl-C it has the models that ended."""
     from toylab.gauging import gauge
     from toylab.held import NoLinearEdge
     from toylab.model_comparison import compare
 
     problem, transform = found.built_problem(), found.transform()
+    ended: list[Any] = []
+    whole = False
     try:
         kind, _ = gauge(transform, problem.params)
         warm_up = options.warm_up if options.warm_up is not None else SETTLING if kind.roles.slow else 0
@@ -114,19 +120,22 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
             every = max(1, options.steps // LOOKS)
             compared = compare(
                 problem, transform, options.steps, models=models, count=options.eigenvalues, warm_up=warm_up,
-                every=every, said=lambda name: shown(next(begun), parts, {}),
+                every=every, said=lambda name: shown(next(begun), parts, {}), finished=ended.append,
             )  # fmt: skip
+            whole = True
+    except KeyboardInterrupt:
+        if not ended:
+            raise
+        compared = ended[-1]
     except NoLinearEdge as refusal:
         raise BadInput(f"{found.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
     except ValueError as error:
         raise BadInput(str(error), "see toylab flows --help") from error
-    except ZeroDivisionError as error:  # a distance over the distance travelled
-        raise BadInput(
-            "the optimizer ended where it began, so no distance can be compared", "start elsewhere"
-        ) from error
+    if compared.travelled == 0:
+        raise BadInput("the optimizer ended where it began, so no distance can be compared", "start elsewhere")
     if not math.isfinite(float(compared.measured.loss[0])):
         raise BadInput("the loss or its gradient is not finite at the start", "look at the problem's settings")
-    return warm_up, compared
+    return warm_up, compared, whole
 
 
 def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
@@ -183,8 +192,8 @@ def _written(record: dict[str, Any], compared: Any, folder: Path) -> str:
     arrays = _arrays(compared)
     contents = {
         "json": json.dumps(record, indent=1, allow_nan=False).encode(),
-        "npz": _packed(arrays),
-        **_rendered(model_paths.draw(arrays)),
+        "npz": packed(arrays),
+        **rendered(model_paths.draw(arrays)),
     }
     for suffix, content in contents.items():
         try:
