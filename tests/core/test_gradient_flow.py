@@ -102,6 +102,7 @@ def test_numbers_that_are_not_finite_end_the_step():
     assert infos.substeps.max() <= 1
 
 
+@pytest.mark.slow
 def test_on_a_network_it_is_what_two_other_integrators_find():
     problem = problems.digits_mlp(hidden=(3,), examples=12)
     flat, unravel = ravel_pytree(problem.params)

@@ -17,7 +17,8 @@ def rotated(key: jax.Array) -> Problem:
     return problems.quadratic(SPECTRUM[:4], key=key)
 
 
-@pytest.mark.parametrize("one_by_one", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_sweep_is_its_single_runs(one_by_one: bool) -> None:
     choice = observers(edge_ratio=True)
     grid = {"learning_rate": [1e-3, 1e-2], "b1": [0.0, 0.9]}

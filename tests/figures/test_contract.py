@@ -19,14 +19,15 @@ MODULES = [
 ]
 
 
-TRAIN_NETWORKS = {
-    "adam_edges", "blocked_advancing", "cnn_zoom", "edge_of_stability", "flows_adaptive", "flows_gd",
-    "leaving_the_flow", "mini_batch", "model_comparison", "oscillation_variance", "rmsprop_edge", "scalar_rmsprop",
-    "spectrum",
+COMPILE_MUCH = {
+    "adam_edges", "batch_threshold", "bifurcation_diagram", "blocked_advancing", "catapult_phase_diagram", "cnn_zoom",
+    "edge_of_stability", "first_light", "flows_adaptive", "flows_gd", "four_stages", "leaving_the_flow", "mini_batch",
+    "model_comparison", "orbit_laws", "order_of_accuracy", "oscillation_variance", "phase_diagrams", "rmsprop_edge",
+    "scalar_rmsprop", "settling", "spectrum",
 }  # fmt: skip
-"""Figures that compile programs of ten seconds and more even for quick data."""
+"""Figures that compile for eight seconds and more even for quick data: behind the marker."""
 NAMES = [module.NAME for module in MODULES]
-COMPUTED = [pytest.param(name, marks=pytest.mark.slow) if name in TRAIN_NETWORKS else name for name in NAMES]
+COMPUTED = [pytest.param(name, marks=pytest.mark.slow) if name in COMPILE_MUCH else name for name in NAMES]
 
 
 @cache

@@ -51,20 +51,32 @@ ADAM = Setting("adam", 3e-3, 600, (("b2", 0.99),), warm_up=20, count=7)
 DEFAULT = (GD, ADAM)
 """One seed each, the plainest rule and the hardest; RMSProp is in the long tier."""
 
-EVERY_MODEL = ("central_map", "central_flow", "rod_flow", "edge_flow", "predicted")
+EVERY_MODEL = ("central_map", "central_flow", "rod_flow", "edge_flow")
+AVERAGED = ("central_map", "central_flow", "rod_flow")
+ADAPTIVE = (("b2", 0.99),)
+SHORT = (
+    replace(GD, models=EVERY_MODEL),
+    replace(RMSPROP, models=AVERAGED),
+    replace(ADAM, models=("central_map", "rod_flow")),
+    Setting("adamw", 3e-3, 600, ADAPTIVE, warm_up=20, count=8),
+    Setting("nadam", 1e-3, 800, ADAPTIVE, warm_up=20, count=8),
+    Setting("heavy_ball", 0.42, 2400, (("momentum", 0.5),), models=AVERAGED),
+    Setting("gd", 0.5, 2000, problem="chebyshev_mlp", settings=(("degree", 3), ("hidden", (32,))), models=EVERY_MODEL),
+    Setting("gd", 0.4, 600, problem="digits_cnn", settings=(("examples", 100),)),
+    Setting("adam", 4e-3, 600, ADAPTIVE, "digits_cnn", (("examples", 100),), 20, 6),
+)
+"""One seed: minutes each."""
+
 LONG = tuple(
     replace(setting, seed=FRESH + seed)
     for seed in range(3)
     for setting in (
-        replace(GD, steps=3000, models=EVERY_MODEL),
-        replace(RMSPROP, steps=3000, count=8, models=("central_map", "central_flow", "rod_flow")),
+        replace(GD, steps=3000, models=(*EVERY_MODEL, "predicted")),
+        replace(RMSPROP, steps=3000, count=8, models=AVERAGED),
         replace(ADAM, steps=2000, count=12),
-        Setting("adamw", 3e-3, 1000, (("b2", 0.99),), warm_up=20, count=10),
-        Setting("nadam", 1e-3, 1000, (("b2", 0.99),), warm_up=20, count=10),
-        Setting("heavy_ball", 0.42, 3000, (("momentum", 0.5),)),
-        Setting("gd", 0.5, 2000, problem="chebyshev_mlp", settings=(("degree", 3), ("hidden", (32,)))),
-        Setting("gd", 0.4, 800, problem="digits_cnn", settings=(("examples", 100),)),
-        Setting("adam", 4e-3, 800, (("b2", 0.99),), "digits_cnn", (("examples", 100),), 20, 8),
+        *(replace(setting, steps=2000, count=12) for setting in SHORT[3:5]),
+        *(replace(setting, steps=3000) for setting in SHORT[5:8]),
+        SHORT[8],
     )
 )
 """Three seeds, MLP and CNN and regression: the table of models."""

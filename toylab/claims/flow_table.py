@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from toylab.claims.flow_networks import LONG, Setting, compared
+from toylab.claims.flow_networks import LONG, SHORT, Setting, compared
 
 COLUMNS = {
     "distance": "distance / travelled",
@@ -39,7 +39,7 @@ def described(setting: Setting) -> dict[str, Any]:
     return {**plain, "fixed": dict(setting.fixed), "models": list(setting.models), "settings": _lists(setting.settings)}
 
 
-def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = LONG) -> list[Setting]:
+def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = (*SHORT, *LONG)) -> list[Setting]:
     """The settings that no record is of."""
     return [setting for setting in settings if not any(one["setting"] == described(setting) for one in found)]
 
