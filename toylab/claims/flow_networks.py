@@ -129,7 +129,7 @@ CLOSER = Claim(
     id="flows/central_map_closer",
     tier="default",
     statement="after hundreds of steps at the edge the central map is several times closer to the optimizer than the "
-    "stable flow is: at least 5 times for GD and RMSProp, 10 times for Adam",
+    "stable flow is: at least 5 times for GD and, in the long tier, RMSProp, 10 times for Adam",
     source=SOURCE,
     comparison=at_least(
         0.0,

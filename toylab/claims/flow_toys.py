@@ -21,6 +21,7 @@ from toylab.claims.comparisons import bracket, equality
 from toylab.dynamics.base import rollout
 from toylab.dynamics.central_map import central_map_steps
 from toylab.dynamics.discrete import discrete_steps
+from toylab.filters import held_filter
 from toylab.optimizers import NAMED
 
 SOURCE = "Cohen, Damian et al. 2024 (arXiv:2410.24206); the central map: here"
@@ -35,9 +36,8 @@ class Below(NamedTuple):
     start: tuple[float, ...]
 
 
-EDGES = {"heavy_ball": 3.8}
-"""k* at the default momentum .9, to place curvatures below the edge; nothing is measured against it. One rule: each
-costs a compilation, and the tests go through them all."""
+RULES = ("heavy_ball",)
+"""One with memory: each costs a compilation, and the tests go through more."""
 
 
 def _bowl(weights: Array, curvatures: Array) -> Array:
@@ -46,9 +46,9 @@ def _bowl(weights: Array, curvatures: Array) -> Array:
 
 def _below(random: np.random.Generator, tier: str) -> tuple[Below, ...]:
     found = []
-    for rule, critical in EDGES.items():
+    for rule in RULES:
         rate = float(random.uniform(0.05, 0.5))
-        curvatures = random.uniform(0.05, 0.9, 3) * critical / rate
+        curvatures = random.uniform(0.05, 0.9, 3) * held_filter(NAMED[rule](learning_rate=rate)).threshold
         found.append(Below(rule, rate, tuple(map(float, curvatures)), tuple(map(float, random.normal(size=3)))))
     return tuple(found)
 

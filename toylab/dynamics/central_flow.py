@@ -72,8 +72,9 @@ def central_flow_steps(
     rounding.
 
     Other arguments, `init` and `step` as `central_map_steps`.  Rules with memory have stiff flows: eta Q(1) T is
-    2 (1 + b)/(1 - b) for momentum b.  Cost: that of a central map's step for each substep.
-    Source: Cohen, Damian et al., arXiv:2410.24206, for GD and RMSProp; with a filter: `theory.central_flow`.
+    2 (1 + b)/(1 - b) for momentum b.  Cost: that of a central map's step for each substep, and
+    a gradient.
+    Source: Cohen, Damian et al., arXiv:2410.24206, for GD and RMSProp; with a filter: `theory.central_flow_law`.
     """
     share = float(curvature_penalty)
     kind, numbers = gauge(transform, problem.params) if measured is None else measured
@@ -88,7 +89,7 @@ def central_flow_steps(
         w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
         here, track = geometry(problem, rule, now.mean, count)
         used, rates, nothing = rule.gauge_like(w), stiffness(rule, here), jnp.zeros_like(w)
-        loose = used.gain * here.loose(track) * used.threshold + used.decay
+        loose = used.gain * here.loose() * used.threshold + used.decay
         pieces = jnp.maximum(jnp.ceil(left * jnp.maximum(1 / now.proposed, loose) * (1 - 1e-6)), 1)
         h = left / pieces
         relaxed = jnp.where(here.live, -jnp.expm1(-h * rates) / rates, 0)
@@ -131,9 +132,8 @@ def central_flow_steps(
         after = transform.update(problem.gradient(params), state, params)[1]
         after = rule.with_slow(after, rule.slow(done.now.mean.state))
         there = done.now._replace(mean=done.now.mean._replace(state=after))
-        found = done.first._replace(
-            substeps=done.count, gradients=done.count, products=done.cost[0], thirds=done.cost[1], converged=done.sound
-        )
-        return there, found
+        products, thirds = done.cost
+        spent = {"substeps": done.count, "gradients": done.count + 1, "products": products, "thirds": thirds}
+        return there, done.first._replace(**spent, converged=done.sound)
 
     return Kernel(init, step)

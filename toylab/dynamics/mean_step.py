@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
@@ -77,12 +78,15 @@ class MeanStep(NamedTuple):
 def plain_learning_rate(
     transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
 ) -> Any:
-    """The learning rate of plain gradient descent. Raises ValueError for every other rule; `name` is the model's."""
+    """The learning rate of plain gradient descent; `name` is the model's. For known numbers: not for use under a trace.
+
+    Raises ValueError for every other rule, weight decay included.
+    """
     kind, numbers = gauge(transform, params) if measured is None else measured
-    plain = not kind.roles.slow and not kind.roles.fast and kind.delay == 0
-    if not plain:
+    memory = kind.roles.slow or kind.roles.fast or kind.delay
+    if memory or np.any(np.asarray(numbers.coupled)) or np.any(np.asarray(numbers.decay)):
         raise ValueError(
-            f"{name}: got a rule with memory or a preconditioner, needs plain gradient descent: "
+            f"{name}: got a rule with memory, a preconditioner or weight decay, needs plain gradient descent: "
             "try central_map, central_flow or rod_flow"
         )
     return numbers.impulse

@@ -71,7 +71,7 @@ class Geometry(NamedTuple):
             for s, d in zip(self.slow, self.stirred, strict=True)
         ]
 
-    def loose(self, track: Track) -> Array:
+    def loose(self) -> Array:
         """The largest tracked ratio that is not critical: what a step in time must resolve."""
         return jnp.max(jnp.where(self.live | ~jnp.isfinite(self.ratios), 0, self.ratios), initial=0)
 
