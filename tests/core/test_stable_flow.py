@@ -21,10 +21,10 @@ def test_for_rules_with_a_constant_preconditioner_it_is_gradient_flow(rule):
     spectrum, start = np.array([1.0, 0.5, 0.2, 0.1, 0.02]), np.array([1, -1, 2, 1, 1.0])
     _, said = long(stable_flow_steps, rule, cubic(spectrum), hyper, jnp.asarray(start))
     truth = np.exp(-0.1 * spectrum[None] * np.arange(40)[:, None]) * start[None]
-    # local errors (h lambda)^5/120 = 1e-7 a step at lambda = 1, where they decay with the solution
-    np.testing.assert_allclose(said.params, truth, rtol=4e-6)
-    np.testing.assert_allclose(said.mean_loss, np.sum(spectrum[None] * truth**2, axis=1) / 2, rtol=1e-5)
-    assert np.all(said.substeps == 1) and not np.any(said.variances)
+    # two stages: relative errors (h lambda)^3/6 a substep, 160 substeps, h lambda = .025 (.1 Q(1) in a quarter) at most
+    np.testing.assert_allclose(said.params, truth, rtol=5e-4)
+    np.testing.assert_allclose(said.mean_loss, np.sum(spectrum[None] * truth**2, axis=1) / 2, rtol=1e-3)
+    assert np.all(said.gradients == 8) and not np.any(said.variances)
 
 
 def test_the_edge_does_not_stop_it():
@@ -34,7 +34,7 @@ def test_the_edge_does_not_stop_it():
     assert said.edge_ratios[-1, 0] > 1.2 and said.critical[-1] == 0
     # x is slaved, x = eps/y, and takes x^2/2 = 3e-5 from eps
     np.testing.assert_allclose(np.diff(said.params[:, 1]), rate * eps, rtol=1e-3)
-    assert np.all(said.substeps == np.ceil(said.edge_ratios[:, 0]))  # no longer than 2/(eta lambda)
+    assert said.gradients[-1] >= said.gradients[0]
 
 
 def test_scalar_rmsprop_follows_its_equation():
@@ -55,8 +55,9 @@ def test_scalar_rmsprop_follows_its_equation():
     end, said = long(stable_flow_steps, "scalar_rmsprop", cubic(spectrum), hyper, (jnp.asarray(start), begun))
     point = np.append(start, moment)
     truth = solve_ivp(slope(rate), (0, 40), point, "DOP853", t_eval=[*times, 40], rtol=1e-12, atol=1e-14).y.T
-    # nu relaxes by 1 - b2 in a step: local errors (1 - b2)^5/120 = 3e-6 of it, forgotten at the same rate
-    np.testing.assert_allclose(said.params, truth[:-1, :5], atol=2e-5)
-    np.testing.assert_allclose(end.state.nu, truth[-1, 5], rtol=2e-5)
+    # nu relaxes by 1 - b2 in a step: errors (.2/4)^3/6 = 2e-5 of it a substep, forgotten within 20 of them; and weights
+    # by h lambda = .05/4 at most: (h lambda)^3/6 = 3e-7 of them in each of 160 substeps
+    np.testing.assert_allclose(said.params, truth[:-1, :5], atol=4e-4)
+    np.testing.assert_allclose(end.state.nu, truth[-1, 5], rtol=4e-4)
     assert np.abs(truth[-1, :5] - start).max() > 0.5
     assert end.state.count == 40  # the rule's own counter goes on
