@@ -67,14 +67,18 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
 
 @style.styled
 def draw(data: Mapping[str, np.ndarray]) -> Figure:
-    """One panel a rule, one marker a model; lower is closer, further left is cheaper."""
+    """One panel a rule, one marker a model; lower is closer, further left is cheaper; dotted, how far the optimizer
+    is from itself when it starts 1e-6 away."""
     figure = Figure(figsize=(style.PAGE, 2.4))
     shown = [setting for setting in SETTINGS if f"{setting.rule}_models" in data]
     panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     for number, (axes, setting) in enumerate(zip(panels, shown, strict=True)):
         own = style.of(data, setting.rule)
         for name, error, cost in zip(own["models"], own["error"], own["cost"], strict=True):
-            axes.plot(cost, error, **_look(str(name)))
+            if name == "twin":
+                axes.axhline(error, **FLOOR)
+            else:
+                axes.plot(cost, error, **_look(str(name)))
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.margins(0.15)
@@ -83,8 +87,12 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     panels[0].set_ylabel("distance at the end / travelled")
     drawn = {str(name) for setting in shown for name in data[f"{setting.rule}_models"]}
     handles = [Line2D([], [], label=name.replace("_", " "), **_look(name)) for name in MODELS if name in drawn]
+    handles.append(Line2D([], [], label="the optimizer's twin", **FLOOR))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
+
+
+FLOOR: dict[str, Any] = {"color": LOOKS["twin"][0], "linestyle": LOOKS["twin"][1], "linewidth": 0.9}
 
 
 def _look(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ LOOKS = {  # model -> colour, line, marker
     "rod_flow": ("#009e73", (0, (4.5, 2.0)), "^"),
     "edge_flow": ("#56b4e9", (0, (4.5, 1.2, 1.0, 1.2)), "v"),
     "predicted": ("#cc79a7", (0, (2.0, 1.0)), "P"),
+    "twin": (style.BLACK, (0, (1.0, 2.0)), "_"),
 }
 """How each model looks, told apart by marker or dashes without colour; colours from the palette of `style`."""
 
@@ -25,9 +26,9 @@ LOOKS = {  # model -> colour, line, marker
 def draw(data: Mapping[str, np.ndarray]) -> Figure:
     """Distances, losses and edge ratios over time.
 
-    `models` (M,) names; `steps` (T,); `times`, at which MODEL_distance is given; `phases`: onset and the settled
-    phase's begin, or none; `optimizer_loss` (T,), `optimizer_edge_ratios` (T, K); MODEL_loss (T,), the model's average;
-    MODEL_edge_ratios (T, any).
+    `models` (M,) names, of which `twin` is a run of the optimizer that began next to its own; `steps` (T,); `times`,
+    at which MODEL_distance is given; `phases`: onset and the settled phase's begin, or none; `optimizer_loss` (T,),
+    `optimizer_edge_ratios` (T, K); MODEL_loss (T,), the model's average; MODEL_edge_ratios (T, any).
     """
     figure = Figure(figsize=(style.PAGE, 2.4))
     apart, loss, ratio = figure.subplots(1, 3)
@@ -39,6 +40,8 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
         colour, dashes, _ = LOOKS[name]
         look = {"color": colour, "linestyle": dashes}
         apart.plot(data["times"], _positive(data[f"{name}_distance"]), label=name.replace("_", " "), **look)
+        if name == "twin":  # a run of the optimizer, which would hide its loss
+            continue
         loss.plot(steps, _positive(data[f"{name}_loss"]), **look)
         ratio.plot(steps, data[f"{name}_edge_ratios"][:, 0], **look)
     titles = ("distance to the optimizer", "loss, time average", "edge ratio")

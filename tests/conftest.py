@@ -2,8 +2,8 @@
 
 import os
 
-# Nearly all time goes into compiling programs that run once: LLVM's expensive passes cost more than they save here.
-os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
+# Nearly all time goes into compiling programs that run once: optimizing them costs more than it saves here.
+os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true --xla_backend_optimization_level=0")
 
 import jax
 import pytest

@@ -1,6 +1,5 @@
 """Models of the averaged path beside the optimizer's own run: from one point, with one measure of error and cost."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +14,13 @@ from jax.flatten_util import ravel_pytree
 from scipy.ndimage import gaussian_filter1d
 
 from toylab.curvature import Track, begin_track, follow
+from toylab.driving import driven
 from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.models import MODELS
 from toylab.dynamics.oscillation import reciprocal
+from toylab.dynamics.twins import twin_steps
 from toylab.felt import felt_hessian
 from toylab.gauging import Gauge, Kind, gauge
 from toylab.problems.base import Problem
@@ -39,8 +40,10 @@ WINDOW = 200
 SMOOTHINGS = (10, 20)
 """Widths, in steps, of the Gaussian that the loss is smoothed by for its pointwise error."""
 
-CHUNK = 100
-"""Steps of one compiled stretch."""
+TWINS = 4
+"""Runs beside the optimizer's own, of which the typical one is shown: they differ by a factor where it is chaotic."""
+
+TWIN = "twin"
 
 
 class Measured(NamedTuple):
@@ -104,8 +107,9 @@ def compare(
 
     `count`: how many eigenvalues are followed, and may be critical at once, in models and measurement.  `every`: the
     distance between the steps at which paths are compared.  All paths are filtered alike by the second-order midpoint.
-    The stable flow is always among the models.  `said` is called with the name of each part as it begins, `finished`
-    with the comparison so far after each model that ended.
+    The stable flow is always the first of the models, and the last is no model but the optimizer's `twin`: the median
+    of runs that start 1e-6 of the weights' norm away, the error that no model can be expected to beat.  `said` is
+    called with the name of each part as it begins, `finished` with the comparison so far after each model that ended.
 
     The errors of a model, each None where it does not say or there is no such phase:
     `distance`: at the end, over the distance travelled; `distance_ratio`: the stable flow's over this one's, at the
@@ -131,7 +135,7 @@ def compare(
     if warm_up:
         params, state = _warmed(problem, transform, params, state, warm_up)
     said("optimizer")
-    measured, _ = _driven(_observed(problem, transform, known, count), (params, state), steps, every)
+    measured, _ = driven(_observed(problem, transform, known, count), (params, state), steps, every)
     measured = Measured(*(jnp.asarray(part) for part in measured))
     times = np.arange(1, steps + 1, every)
     onset, settled = _phases(np.asarray(measured.edge_ratios[:, 0]), steps)
@@ -143,6 +147,15 @@ def compare(
         told = tuple(runs), onset, settled, travelled, dict(refused)
         return Comparison(problem.name, steps, times, measured, *told)
 
+    def judged(averages: Averages, midpoint: np.ndarray, seconds: float) -> tuple[np.ndarray, dict[str, Any]]:
+        """The distances of a path from the optimizer's, and its errors."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what diverged is infinitely far
+            distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
+        stable = runs[0].distances if runs else distances
+        errors = _errors(measured, averages, distances, stable, times, onset, settled)
+        errors["distance"] = _share(errors["distance"], travelled)
+        return distances, {**errors, "seconds_per_step": seconds / steps}
+
     for name in dict.fromkeys(["stable_flow", *models]):
         said(name)
         try:
@@ -150,16 +163,36 @@ def compare(
         except ValueError as error:
             refused[name] = str(error)
             continue
-        (midpoint, averages), seconds = _driven(_followed(kernel), (params, state), steps, every, late=2)
-        with np.errstate(over="ignore", invalid="ignore"):  # what diverged is infinitely far
-            distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
-        stable = runs[0].distances if runs else distances
-        errors = _errors(measured, averages, distances, stable, times, onset, settled)
-        errors["distance"] = _share(errors["distance"], travelled)
-        errors = {"name": name, **errors, "seconds_per_step": seconds / steps}
-        runs.append(ModelRun(name, averages, np.asarray(midpoint), distances, errors))
+        (midpoint, averages), seconds = driven(_followed(kernel), (params, state), steps, every, late=2)
+        distances, errors = judged(averages, midpoint, seconds)
+        runs.append(ModelRun(name, averages, np.asarray(midpoint), distances, {"name": name, **errors}))
         finished(so_far())
+    said(TWIN)
+    (midpoints, losses, squares), seconds = driven(twin_steps(problem, transform, TWINS), (params, state), steps, every)
+    twins = []
+    for i in range(TWINS):
+        averages = _seen(jnp.asarray(losses[:, i]), jnp.asarray(squares[:, i]), count)
+        distances, errors = judged(averages, midpoints[:, i], seconds / TWINS)
+        twins.append(ModelRun(TWIN, averages, midpoints[:, i], distances, {"name": TWIN, **errors}))
+    runs.append(_typical(twins))
+    finished(so_far())
     return so_far()
+
+
+def _seen(loss: Array, square: Array, count: int) -> Averages:
+    """What a run of the optimizer says of itself: losses and gradients, no averages."""
+    none, nothing = jnp.full(loss.shape, jnp.nan, loss.dtype), jnp.zeros(loss.shape, jnp.int32)
+    several = jnp.full((loss.size, count), jnp.nan, loss.dtype)
+    return Averages(
+        params=None, loss=loss, mean_loss=loss, mean_square=square, edge_ratios=several, critical=none,
+        variances=several, residual=none, converged=nothing == 0, substeps=nothing + 1, gradients=nothing + 1,
+        products=nothing, thirds=nothing,
+    )  # fmt: skip
+
+
+def _typical(twins: Sequence[ModelRun]) -> ModelRun:
+    """The run in the middle by its distance at the end."""
+    return sorted(twins, key=lambda run: run.distances[-1])[(len(twins) - 1) // 2]
 
 
 def _share(distance: float, travelled: float) -> float:
@@ -221,36 +254,6 @@ def _followed(kernel: Kernel) -> Kernel:
         return (after, middle, ahead), (midpoint, here._replace(params=None))
 
     return Kernel(init, step)
-
-
-def _driven(kernel: Kernel, start: tuple, steps: int, every: int, late: int = 0) -> tuple[tuple, float]:
-    """The infos of `steps` steps after the first `late` ones, the first part of each only every so many steps; and the
-    seconds they took, without compilation.
-
-    One program for all stretches: as many steps of the last one as it has too many are not looked at.
-    """
-    stretches = -(-(steps + late) // CHUNK)
-    length = -(-(steps + late) // stretches)
-
-    def stretch(state: PyTree) -> tuple[PyTree, tuple]:
-        def one(carry: PyTree, _: None) -> tuple[PyTree, tuple]:
-            return kernel.step(carry)
-
-        return lax.scan(one, state, length=length)
-
-    state = jax.jit(kernel.init)(*start)
-    program = jax.jit(stretch).lower(state).compile()
-    parts, seconds = [], 0.0
-    for begin in range(-late, stretches * length - late, length):
-        begun = time.perf_counter()
-        state, (path, *rest) = jax.block_until_ready(program(state))
-        seconds += time.perf_counter() - begun
-        numbers = np.arange(begin, begin + length)
-        wanted = (numbers >= 0) & (numbers < steps)
-        looked = np.asarray(path)[wanted & (numbers % every == 0)]
-        parts.append((looked, *(jax.tree.map(lambda leaf, w=wanted: np.asarray(leaf)[w], part) for part in rest)))
-    infos = jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
-    return infos, seconds * steps / (stretches * length)
 
 
 @partial(jax.jit, static_argnames=("transform", "steps"))

@@ -2,24 +2,36 @@
 
 import json
 
-from toylab.claims.flow_networks import LONG, SHORT
+from toylab.claims.flow_networks import GRID, LONG
 from toylab.claims.flow_table import COLUMNS, described, markdown, missing
 
 
 def test_a_setting_is_missing_until_a_file_has_it():
-    everything = [*SHORT, *LONG]
-    kept = json.loads(json.dumps([{"setting": described(setting)} for setting in SHORT]))
-    assert missing([]) == everything
-    assert missing(kept) == [setting for setting in LONG if setting not in SHORT]
+    first, rest = LONG[: len(GRID)], LONG[len(GRID) :]
+    kept = json.loads(json.dumps([{"setting": described(setting)} for setting in first]))
+    assert missing([]) == list(LONG)
+    assert missing(kept) == list(rest)
+
+
+def record(seed, value):
+    errors = dict.fromkeys(COLUMNS, value) | {"variance_error": None}
+    return {
+        "setting": described(GRID[0]) | {"seed": seed},
+        "models": [{"name": name, **errors} for name in ("stable_flow", "rod_flow")],
+    }
 
 
 def test_every_model_has_its_line_and_what_it_does_not_say_is_empty():
-    errors = dict.fromkeys(COLUMNS, 0.5) | {"variance_error": None}
-    record = {
-        "setting": described(SHORT[0]),
-        "models": [{"name": name, **errors} for name in ("stable_flow", "rod_flow")],
-    }
-    head, _, first, second = markdown([record]).splitlines()
-    assert first.startswith("| gd 0.28, digits_mlp mse, 10, 2400 | stable_flow | 0.5 | 0.5 | 0.5 | 50 % |  | 50 %")
+    head, _, first, second = markdown([record(10, 0.5), record(11, 0.5)]).splitlines()
+    assert first.startswith("| gd 0.28, digits_mlp, mse, 3000 (2) | stable_flow | 0.5 | 0.5 | 0.5 | 50 % |  | 50 %")
     assert second.startswith("|  | rod_flow |")
     assert head.count("|") == first.count("|") == second.count("|") == len(COLUMNS) + 3
+
+
+def test_seeds_are_told_by_mean_lowest_and_highest():
+    line = markdown([record(10, 0.5), record(11, 0.25)]).splitlines()[2]
+    assert "| 0.38 (0.25 to 0.5) |" in line and "| 38 % (25 to 50) |" in line
+    # one seed that does not say leaves no mean over seeds
+    silent = record(11, 0.25)
+    silent["models"][0]["distance"] = None
+    assert "| stable_flow |  | 0.38 (" in markdown([record(10, 0.5), silent]).splitlines()[2]

@@ -88,8 +88,8 @@ def test_the_json_object_is_the_comparison(answers):
     assert found["warm_up"] == 0  # no second moments
     assert (found["onset"], found["settled"]) == (compared.onset, compared.settled) and found["onset"] is not None
     assert found["travelled"] == compared.travelled > 0
-    assert [model["name"] for model in found["models"]] == ["stable_flow", "central_map"]
-    assert [set(model) for model in found["models"]] == [FIELDS, FIELDS]
+    assert [model["name"] for model in found["models"]] == ["stable_flow", "central_map", "twin"]
+    assert [set(model) for model in found["models"]] == [FIELDS] * 3
     for model, run in zip(found["models"], compared.runs, strict=True):
         assert model["distance"] == run.distances[-1] / compared.travelled
     assert set(found["refused"]) == {"edge_flow"} and "plain gradient descent" in found["refused"]["edge_flow"]
@@ -114,7 +114,7 @@ def test_the_files_hold_what_was_drawn_and_printed(answers, folder):
     assert sorted(path.name for path in out.iterdir()) == [f"flows.{kind}" for kind in ("json", "npz", "pdf", "png")]
     assert json.loads((out / "flows.json").read_text()) == found
     with np.load(out / "flows.npz") as data:
-        assert data["models"].tolist() == ["stable_flow", "central_map"]
+        assert data["models"].tolist() == ["stable_flow", "central_map", "twin"]
         for run in compared.runs:
             np.testing.assert_array_equal(data[f"{run.name}_distance"], run.distances)
             assert data[f"{run.name}_loss"].shape == data["steps"].shape == (STEPS,)

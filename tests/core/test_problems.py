@@ -72,10 +72,11 @@ def test_every_built_in_problem_starts_at_a_finite_loss_and_gradient() -> None:
 def test_the_start_of_digits_is_pinned() -> None:
     """What was published of this problem stays reproducible, whatever becomes of the code that builds it."""
     problem = problems.digits_mlp()
-    np.testing.assert_allclose(problem.value(problem.params), 0.6944873921245309, rtol=1e-13)  # reordered sums
-    assert float(problem.params[0][0][0, 0]) == pytest.approx(0.12550178170204163, rel=1e-15)
+    # weights are drawn in single precision, whose last place is the compiler's: 6e-8 each, independent in the mean
+    np.testing.assert_allclose(problem.value(problem.params), 0.6944873921245309, rtol=1e-8)
+    assert float(problem.params[0][0][0, 0]) == pytest.approx(0.12550178170204163, rel=1.2e-7)
     other = problems.digits_mlp(loss="cross_entropy", examples=100, seed=3)
-    np.testing.assert_allclose(other.value(other.params), 2.2464391641159542, rtol=1e-13)  # as above
+    np.testing.assert_allclose(other.value(other.params), 2.2464391641159542, rtol=1e-8)  # as above
 
 
 def test_digits() -> None:

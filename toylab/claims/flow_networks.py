@@ -42,7 +42,7 @@ class Setting:
     def label(self) -> str:
         """What is told apart in a table."""
         loss = dict(self.settings).get("loss", "mse")
-        return f"{self.rule}, {self.problem} {loss}, seed {self.seed}"
+        return f"{self.rule}, {self.problem} {loss}, {self.steps} steps, seed {self.seed}"
 
 
 GD = Setting("gd", 0.28, 2400)
@@ -51,35 +51,41 @@ ADAM = Setting("adam", 3e-3, 600, (("b2", 0.99),), warm_up=20, count=7)
 DEFAULT = (GD, ADAM)
 """One seed each, the plainest rule and the hardest; RMSProp is in the long tier."""
 
-EVERY_MODEL = ("central_map", "central_flow", "rod_flow", "edge_flow")
 AVERAGED = ("central_map", "central_flow", "rod_flow")
+EVERY_MODEL = (*AVERAGED, "edge_flow", "predicted")
 ADAPTIVE = (("b2", 0.99),)
-SHORT = (
-    replace(GD, models=EVERY_MODEL),
-    replace(RMSPROP, models=AVERAGED),
-    replace(ADAM, models=("central_map", "rod_flow")),
-    Setting("adamw", 3e-3, 600, ADAPTIVE, warm_up=20, count=8),
-    Setting("nadam", 1e-3, 800, ADAPTIVE, warm_up=20, count=8),
-    Setting("heavy_ball", 0.42, 2400, (("momentum", 0.5),), models=AVERAGED),
-    Setting("gd", 0.5, 2000, problem="chebyshev_mlp", settings=(("degree", 3), ("hidden", (32,))), models=EVERY_MODEL),
-    Setting("gd", 0.4, 600, problem="digits_cnn", settings=(("examples", 100),)),
-    Setting("adam", 4e-3, 600, ADAPTIVE, "digits_cnn", (("examples", 100),), 20, 6),
+CHEBYSHEV = (("degree", 3), ("hidden", (32,)))
+CNN = (("examples", 100),)
+CROSS_ENTROPY = (("hidden", (32, 32)), ("loss", "cross_entropy"), ("examples", 300))
+GRID = (
+    replace(GD, steps=3000, models=EVERY_MODEL[:-1]),
+    replace(RMSPROP, steps=3000, count=8, models=AVERAGED),
+    replace(ADAM, steps=2000, count=12, models=("central_map", "rod_flow")),
+    Setting("adamw", 3e-3, 2000, ADAPTIVE, warm_up=20, count=12),
+    Setting("nadam", 1e-3, 2000, ADAPTIVE, warm_up=20, count=12),
+    Setting("heavy_ball", 0.42, 3000, (("momentum", 0.5),), warm_up=20, models=AVERAGED),
+    Setting("gd", 0.5, 3000, (), "chebyshev_mlp", CHEBYSHEV, models=EVERY_MODEL),
+    Setting("scalar_rmsprop", 0.02, 3000, (("decay", 0.99),), "chebyshev_mlp", CHEBYSHEV, 20, models=AVERAGED),
+    Setting("adam", 4e-3, 3000, ADAPTIVE, "chebyshev_mlp", CHEBYSHEV, 20, models=AVERAGED),
+    Setting("gd", 2.6, 400, (), "digits_mlp", CROSS_ENTROPY, models=AVERAGED),
 )
-"""One seed: minutes each."""
+"""One seed.  Rules with memory are compared once its first transient is over: a flow that has eliminated the memory
+never makes good what it lost there.  `predicted` solves for a trajectory of its own at every step: where that is cheap.
+"""
+
+CONVOLUTIONAL = (
+    Setting("gd", 0.4, 600, (), "digits_cnn", CNN),
+    Setting("adam", 4e-3, 600, ADAPTIVE, "digits_cnn", CNN, 20, 6),
+)
+"""A quarter of an hour each."""
 
 LONG = tuple(
-    replace(setting, seed=FRESH + seed)
-    for seed in range(3)
-    for setting in (
-        replace(GD, steps=3000, models=(*EVERY_MODEL, "predicted")),
-        replace(RMSPROP, steps=3000, count=8, models=AVERAGED),
-        replace(ADAM, steps=2000, count=12),
-        *(replace(setting, steps=2000, count=12) for setting in SHORT[3:5]),
-        *(replace(setting, steps=3000) for setting in SHORT[5:8]),
-        SHORT[8],
-    )
+    replace(setting, seed=FRESH + seed) for part in (GRID, CONVOLUTIONAL) for seed in range(3) for setting in part
 )
 """Three seeds, MLP and CNN and regression: the table of models."""
+
+AT_THE_EDGE = tuple(setting for setting in LONG if setting.settings != CROSS_ENTROPY)
+"""Under cross-entropy the sharpness of digits falls as soon as they are fitted: no run is at the edge for long."""
 
 
 @cache
@@ -118,9 +124,9 @@ def _measured(name: str, model: str = "central_map") -> Any:
     return measure
 
 
-def _bounds(of: Mapping[str, float] | float) -> Any:
+def _bounds(of: Mapping[str, float], other: float) -> Any:
     def predicted(sample: Iterable[Setting]) -> dict[str, float]:
-        return {setting.label: of[setting.rule] if isinstance(of, Mapping) else of for setting in sample}
+        return {setting.label: of.get(setting.rule, other) for setting in sample}
 
     return predicted
 
@@ -129,15 +135,15 @@ CLOSER = Claim(
     id="flows/central_map_closer",
     tier="default",
     statement="after hundreds of steps at the edge the central map is several times closer to the optimizer than the "
-    "stable flow is: at least 5 times for GD and, in the long tier, RMSProp, 10 times for Adam",
+    "stable flow is: at least 10 times for Adam, 5 times for GD and, in the long tier, all others",
     source=SOURCE,
     comparison=at_least(
         0.0,
         "the bound is part of the statement",
         ceiling=Ceiling(15.0, "how much closer depends on seed and time by a factor; only 'several times' is claimed"),
     ),
-    draw=_draw(DEFAULT, (RMSPROP,)),
-    predicted=_bounds({"gd": 5.0, "rmsprop": 5.0, "adam": 10.0}),
+    draw=_draw(DEFAULT, AT_THE_EDGE),
+    predicted=_bounds({"adam": 10.0}, 5.0),
     measure=_measured("distance_ratio"),
 )
 
@@ -153,7 +159,7 @@ LOSS = Claim(
         ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
     ),
     draw=_draw(DEFAULT, (RMSPROP,)),
-    predicted=_bounds(0.05),
+    predicted=_bounds({}, 0.05),
     measure=_measured("loss_error"),
 )
 
@@ -169,7 +175,7 @@ VARIANCE = Claim(
         ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
     ),
     draw=_draw(DEFAULT, (RMSPROP,)),
-    predicted=_bounds(0.2),
+    predicted=_bounds({}, 0.2),
     measure=_measured("variance_error"),
 )
 

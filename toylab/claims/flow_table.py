@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from toylab.claims.flow_networks import LONG, SHORT, Setting, compared
+from toylab.claims.flow_networks import LONG, Setting, compared
 
 COLUMNS = {
     "distance": "distance / travelled",
@@ -39,34 +39,45 @@ def described(setting: Setting) -> dict[str, Any]:
     return {**plain, "fixed": dict(setting.fixed), "models": list(setting.models), "settings": _lists(setting.settings)}
 
 
-def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = (*SHORT, *LONG)) -> list[Setting]:
+def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = LONG) -> list[Setting]:
     """The settings that no record is of."""
     return [setting for setting in settings if not any(one["setting"] == described(setting) for one in found)]
 
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
-    """The records as a table in Markdown, one line for a model on a setting."""
-    head = ["rule, problem, seed, steps", "model", *COLUMNS.values()]
+    """The records as a table in Markdown: a line for a model on a setting, mean (lowest to highest) of the seeds."""
+    head = ["rule, problem, loss, steps (seeds)", "model", *COLUMNS.values()]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, alike in _settings(found).items():
+        told = f"{name} ({len(alike)})"
+        for model in (errors["name"] for errors in alike[0]["models"]):
+            seeds = [errors for one in alike for errors in one["models"] if errors["name"] == model]
+            cells = [_cell(column, [errors[column] for errors in seeds]) for column in COLUMNS]
+            lines.append("| " + " | ".join([told, model, *cells]) + " |")
+            told = ""
+    return "\n".join(lines)
+
+
+def _settings(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The records of settings that differ in the seed only."""
+    alike: dict[str, list[Mapping[str, Any]]] = {}
     for one in found:
         setting = one["setting"]
         loss = setting["settings"].get("loss", "mse")
-        where = f"{setting['problem']} {loss}, {setting['seed']}, {setting['steps']}"
-        name = f"{setting['rule']} {setting['learning_rate']:g}, {where}"
-        for errors in one["models"]:
-            cells = [_cell(column, errors[column]) for column in COLUMNS]
-            lines.append("| " + " | ".join([name, errors["name"], *cells]) + " |")
-            name = ""
-    return "\n".join(lines)
+        name = f"{setting['rule']} {setting['learning_rate']:g}, {setting['problem']}, {loss}, {setting['steps']}"
+        alike.setdefault(name, []).append(one)
+    return alike
 
 
 def _lists(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings}
 
 
-def _cell(column: str, value: float | None) -> str:
-    if value is None:
+def _cell(column: str, values: Sequence[float | None]) -> str:
+    """Empty where a seed has no number: the mean of the others would be another quantity."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return ""
-    if column.endswith("_error"):
-        return f"{100 * value:.2g} %"
-    return f"{value:.1f}" if column != "distance" else f"{value:.2g}"
+    scale, unit = (100, " %") if column.endswith("_error") else (1, "")
+    low, mean, high = (f"{scale * value:.2g}" for value in (min(known), sum(known) / len(known), max(known)))
+    return f"{mean}{unit}" if low == high else f"{mean}{unit} ({low} to {high})"

@@ -114,7 +114,7 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
     try:
         kind, _ = gauge(transform, problem.params)
         warm_up = options.warm_up if options.warm_up is not None else SETTLING if kind.roles.slow else 0
-        parts = len(dict.fromkeys(["stable_flow", *models])) + 1
+        parts = len(dict.fromkeys(["stable_flow", *models])) + 2
         with progress_bar(f"{found.rule.name} on {found.problem.name}: optimizer and models", parts) as shown:
             begun = iter(range(parts))
             every = max(1, options.steps // LOOKS)
@@ -220,6 +220,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: refused: {' '.join(reason.split())}"
     travelled = "nothing finite" if record["travelled"] is None else f"{record['travelled']:.4g}"
     yield f"distance: at the end, over the distance travelled ({travelled}); times closer: than the stable flow then"
+    yield "twin: the optimizer, started 1e-6 of its weights' norm away: what no model can be expected to beat"
     yield _phase(record)
 
 
