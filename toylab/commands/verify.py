@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the claims and run nothing")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what the claims draw (default 0)")
     parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that run claims side by side (default: 2 on two cores, 1 on a GPU)",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="keep the results in DIR that the same code and options gave"
     )
     parser.add_argument(
@@ -58,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
         return _listed(claims, options.json)
     if options.seed < 0:
         raise BadInput(f"--seed got {options.seed}, needed an integer >= 0", "try --seed 0")
+    if options.jobs is not None and options.jobs < 1:
+        raise BadInput(f"--jobs got {options.jobs}, needed an integer >= 1", "try --jobs 2")
     folder = writable_folder(options.out or (f"{DEFAULT_OUT}/sabotage" if options.sabotage else DEFAULT_OUT))
     environment = environment_record(seed=options.seed, tier=options.tier, sabotage=options.sabotage)
     records = _resumed(folder, environment, {claim.id for claim in claims}) if options.resume else []
@@ -106,34 +114,48 @@ def _listed(claims: Sequence[Any], as_json: bool) -> int:
 
 
 def _ran(claims: Sequence[Any], records: list[dict[str, Any]], options: argparse.Namespace, save: Any) -> bool:
-    """Run the claims without a record, appending to `records` and saving after each; True if interrupted."""
+    """Run the claims without a record, adding to `records`, in the claims' order, and saving after each; True if
+    interrupted."""
     from rich.console import Console
     from rich.markup import escape
 
-    from toylab.claims import run_claim
     from toylab.claims.table import STYLES
 
     console = Console(stderr=True, highlight=False)
     finished = {record["id"] for record in records}
+    places = {claim.id: number for number, claim in enumerate(claims, start=1)}
+    todo = [claim for claim in claims if claim.id not in finished]
     try:
-        for number, claim in enumerate(claims, start=1):
-            if claim.id in finished:
-                continue
-            with (
-                contextlib.redirect_stdout(sys.stderr),
-                console.status(f"[{number}/{len(claims)}] {claim.id}".replace("[", r"\[")),
-            ):
-                result = run_claim(claim, tier=options.tier, seed=options.seed, sabotage=options.sabotage)
-            records.append(result.to_json())
+        for record in _records(todo, places, options, console):
+            records.append(record)
+            records.sort(key=lambda one: places[one["id"]])
             save()
-            place = escape(f"[{number}/{len(claims)}] {claim.id}")
-            console.print(
-                f"{place} [{STYLES[result.verdict]}]{result.verdict}[/] {result.seconds:.1f} s",
-                soft_wrap=True,
-            )
+            place = escape(f"[{places[record['id']]}/{len(claims)}] {record['id']}")
+            verdict = record["verdict"]
+            console.print(f"{place} [{STYLES[verdict]}]{verdict}[/] {record['seconds']:.1f} s", soft_wrap=True)
     except KeyboardInterrupt:
         return True
     return False
+
+
+def _records(
+    todo: Sequence[Any], places: Mapping[str, int], options: argparse.Namespace, console: Any
+) -> Iterator[dict[str, Any]]:
+    """The records of the claims: in this process one after the other, or as they end in several."""
+    from toylab.claims import run_claim
+    from toylab.commands.processes import families, run_apart, usual_jobs
+
+    how = {"tier": options.tier, "seed": options.seed, "sabotage": options.sabotage}
+    jobs = min(options.jobs or usual_jobs(), len(families(todo)))
+    if jobs > 1:
+        with console.status(f"{len(todo)} claims in {jobs} processes"):
+            yield from run_apart(todo, jobs, **how)
+        return
+    for claim in todo:
+        shown = f"[{places[claim.id]}/{len(places)}] {claim.id}".replace("[", r"\[")
+        with contextlib.redirect_stdout(sys.stderr), console.status(shown):
+            result = run_claim(claim, **how)
+        yield result.to_json()
 
 
 def _save(folder: Path, records: list[dict[str, Any]], environment: dict[str, Any]) -> None:

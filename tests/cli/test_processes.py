@@ -1,0 +1,42 @@
+"""Claims in several processes: the same records as in one, and none is missing."""
+
+from functools import partial
+
+import pytest
+
+from tests.cli.conftest import HOLDS
+from toylab.claims import discovered, run_claim
+from toylab.cli import main
+from toylab.commands.processes import families, run_apart, usual_jobs
+
+HOW = {"tier": "quick", "seed": 3, "sabotage": False}
+
+
+def test_claims_of_one_module_stay_together():
+    claims = discovered()
+    found = families(claims)
+    assert sorted(name for family in found for name in family) == sorted(claim.id for claim in claims)
+    together = {name: index for index, family in enumerate(found) for name in family}
+    assert together["flows/central_map_closer"] == together["flows/variance"] != together["flows/comes_to_rest"]
+    assert usual_jobs() >= 1
+
+
+def test_processes_give_the_records_of_one(capfd):
+    """And a claim whose process breaks, here because it is not a claim of toylab, is an error and no hole."""
+    (real,) = [claim for claim in discovered() if claim.id == "scalar_nets/two_weights_bound"]
+    records = {record["id"]: record for record in run_apart([HOLDS, real], 2, **HOW)}
+    alone = run_claim(real, **HOW).to_json()
+    assert {**records[real.id], "seconds": 0} == {**alone, "seconds": 0}
+    lost = records[HOLDS.id]
+    assert lost["verdict"] == "error" and "process ended" in lost["finding"]
+    assert "KeyError" in capfd.readouterr().err
+
+
+def test_planted_claims_of_one_module_need_no_processes(planted_claims, monkeypatch, tmp_path):
+    monkeypatch.setattr("toylab.commands.processes.run_apart", partial(pytest.fail, "they are one family"))
+    assert main(["verify", "--jobs", "4", "--out", str(tmp_path)]) == 0
+
+
+def test_a_number_of_processes_is_at_least_one(planted_claims, capsys):
+    assert main(["verify", "--jobs", "0"]) == 2
+    assert "--jobs got 0" in capsys.readouterr().err
