@@ -58,3 +58,23 @@ def test_data_that_npz_cannot_hold_is_named(planted_figures, capsys, monkeypatch
     monkeypatch.setattr(sys.modules["figures.planted"], "compute", lambda quick: {"x": [object()]})
     assert main(["figures", "planted", "--json"]) == 1
     assert "'x'" in json.loads(capsys.readouterr().out)["figures"][0]["error"]
+
+
+def test_a_figure_that_moves_is_a_gif_as_well(planted_figures, folder, monkeypatch):
+    from matplotlib.animation import FuncAnimation
+    from matplotlib.figure import Figure
+
+    def animate(data):
+        figure = Figure(figsize=(1, 1))
+        (line,) = figure.add_subplot().plot(data["x"])
+
+        def frame(number):
+            line.set_ydata(data["x"] * number)
+            return [line]
+
+        return FuncAnimation(figure, frame, frames=3)
+
+    monkeypatch.setattr(sys.modules["figures.planted"], "animate", animate, raising=False)
+    assert main(["figures", "planted"]) == 0
+    assert names(folder / "out/figures") == ["planted.gif", "planted.npz", "planted.pdf", "planted.png"]
+    assert (folder / "out/figures/planted.gif").read_bytes().startswith(b"GIF8")

@@ -16,7 +16,7 @@ from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmspr
 from theory.averaging import cached_central_flow, central_flow_law
 from theory.balance import balance_law
 from theory.central_flow import PAIRS, central_flow_gd, central_flow_gd_block
-from theory.central_toys import toy_centre
+from theory.central_toys import LOSS, toy_centre
 from theory.errors import NoLinearEdge
 from theory.linear_stability import cached_edge
 from theory.multiple_scales import filter_values, general_motion
@@ -725,3 +725,24 @@ def test_three_roads_to_the_toys_centre():
         .xreplace({**filter_values(sp.Integer(1)), **jet, ALPHA: sp.Integer(1), BETA: sp.Integer(1)})
     )
     assert sp.expand(theorem["mean_y"] - 2 / eta - eps * lift) == 0
+
+
+def test_on_a_cubic_loss_the_flow_rests_exactly_on_the_cycle():
+    """At any point of the derived cycle the equations of rest hold identically, not to first order only: with a the
+    swing, H a = (2/eta) a and grad L + |a|^2 grad S/2 = 0.
+    """
+    theorem, loss = toy_centre(), LOSS
+    eta, x = (theorem.arguments[n] for n in ("learning_rate", "x"))
+    y, ripple = sp.Symbol("y", real=True), theorem.expressions["ripple"]
+    swing, hessian = sp.Matrix([1, ripple]), sp.hessian(loss, (x, y))
+    cubic = sp.Poly(sp.numer(sp.together(theorem.expressions["cubic"])), x)
+
+    def vanishes(expression):
+        there = sp.together(expression.xreplace({y: theorem.expressions["cycle_y"]}))
+        return sp.rem(sp.Poly(sp.numer(there), x), cubic).is_zero
+
+    at_edge = hessian * swing - 2 / eta * swing
+    # grad S = d^3 L[a, a]/|a|^2 for the eigenvector a
+    square = theorem.expressions["amplitude_sq"]
+    slopes = [sp.diff(loss, v) + square / 2 * (swing.T * sp.diff(hessian, v) * swing)[0] for v in (x, y)]
+    assert [vanishes(sp.expand(e)) for e in [*at_edge, *slopes]] == [True] * 4

@@ -1,5 +1,5 @@
 """`toylab figures`: every module of the package `figures` that declares `NAME`, drawn and saved as PDF, PNG
-and data.
+and data, and as GIF if it has an `animate(data)`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 import pkgutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import ModuleType
@@ -82,13 +83,15 @@ def _listed(modules: dict[str, ModuleType], as_json: bool) -> int:
 
 
 def _drawn(name: str, module: ModuleType, folder: Path, quick: bool) -> dict[str, Any]:
-    """Compute, draw and save one figure; its three files are written only once all three exist in memory."""
+    """Compute, draw and save one figure; its files are written only once all exist in memory."""
     start = time.perf_counter()
     error, files = "", []
     try:
         with contextlib.redirect_stdout(sys.stderr):
             data = module.compute(quick)
             contents = {"npz": packed(data), **rendered(module.draw(data))}
+            if hasattr(module, "animate"):
+                contents["gif"] = animated(module.animate(data))
         for suffix, content in contents.items():
             path = folder / f"{name}.{suffix}"
             write_atomically(path, content)
@@ -124,3 +127,11 @@ def rendered(figure: Any) -> dict[str, bytes]:
         contents[suffix] = stream.getvalue()
     pyplot.close(figure)
     return contents
+
+
+def animated(animation: Any) -> bytes:
+    """The bytes of an animation as GIF."""
+    with tempfile.TemporaryDirectory() as folder:  # the writer needs a path
+        path = Path(folder) / "animation.gif"
+        animation.save(path, writer="pillow", dpi=110)
+        return path.read_bytes()
