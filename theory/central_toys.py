@@ -25,7 +25,9 @@ def toy_centre() -> Theorem:
     The cycle is (X + a, Y + c), (X - a, Y - c).  Exact: `mean_square_x` = <x^2> = 2 eps, that is 2 alpha/beta with the
     toy's alpha = eps and beta = 1; `cubic` = 0 for X; Y = `cycle_y`, a^2 = `amplitude_sq` and c/a = `ripple` in X (the
     argument `x`).  To first order in eps: `mean_x` = eta (1 - 3 zeta) eps/2 and `mean_y` = 2/eta - (3/2) zeta (1 - 3
-    zeta) eta eps.  The central flow rests at the same point to that order: `flow_x`, `flow_y`, `flow_variance`.
+    zeta) eta eps.  To that order the central flow's point of rest is `flow_x`, `flow_y`, `flow_variance`, the same; in
+    fact it is the cycle's centre to all orders, since on a cubic loss the mean gradient is grad L + d^3 L[a, a]/2 and
+    the swing a an eigenvector of the Hessian there, without remainder.
 
     The origin 2/eta - (3/2) zeta eta eps from which the slow motion of the toy counts y is not this centre: it leaves
     out (9/2) zeta^2 eta eps, the part of the mean offset of x that is due to the oscillation itself.
