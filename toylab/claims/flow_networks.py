@@ -84,8 +84,14 @@ LONG = tuple(
 )
 """Three seeds, MLP and CNN and regression: the table of models."""
 
-AT_THE_EDGE = tuple(setting for setting in LONG if setting.settings != CROSS_ENTROPY)
-"""Under cross-entropy the sharpness of digits falls as soon as they are fitted: no run is at the edge for long."""
+AT_THE_EDGE = tuple(
+    setting
+    for setting in LONG
+    if setting.settings != CROSS_ENTROPY and (setting.rule, setting.problem) != ("gd", "chebyshev_mlp")
+)
+"""Without two settings that say nothing of the models: under cross-entropy the sharpness of digits falls as soon as
+they are fitted, so that no run is at the edge for long; and gradient descent is chaotic on the regression, where after
+3,000 steps it may be as far from its own twin as from the models."""
 
 
 @cache

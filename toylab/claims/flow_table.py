@@ -79,5 +79,10 @@ def _cell(column: str, values: Sequence[float | None]) -> str:
     if not known or len(known) < len(values):
         return ""
     scale, unit = (100, " %") if column.endswith("_error") else (1, "")
-    low, mean, high = (f"{scale * value:.2g}" for value in (min(known), sum(known) / len(known), max(known)))
+    low, mean, high = (_short(scale * value) for value in (min(known), sum(known) / len(known), max(known)))
     return f"{mean}{unit}" if low == high else f"{mean}{unit} ({low} to {high})"
+
+
+def _short(value: float) -> str:
+    """Two digits, or all of those before the point."""
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"

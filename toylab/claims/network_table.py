@@ -49,9 +49,8 @@ def _line(one: Mapping[str, Any]) -> str:
     rule = " ".join([one["rule"], *(f"{name} {value:g}" for name, value in one["fixed"].items())])
     rates = f"{min(one['learning_rates']):g} to {max(one['learning_rates']):g}"
     ratio = "" if one["mean"] is None else f"{one['mean']:.3f} ({one['low']:.2f} to {one['high']:.2f})"
-    spreads = ", ".join(
-        "" if one[name] is None else f"{one[name]:.3f}" for name in ("in_time", "over_seeds", "over_learning_rates")
-    )
+    found = [one[name] for name in ("in_time", "over_seeds", "over_learning_rates")]
+    spreads = ", ".join("-" if value is None else f"{value:.3f}" for value in found) if any(found) else ""
     counts = " / ".join(str(one[name]) for name in ("settled", "never_reached", "diverged", "too_short"))
     problem = f"{one['problem']}, {one['loss']}"
     return f"| {problem} | {rule} | {one['threshold']:.4g} | {rates} | {ratio} | {spreads} | {counts} |"
