@@ -129,21 +129,21 @@ class Rest(NamedTuple):
 RATE, DECAY, WIDTH, BEFORE, STRETCH = 2e-3, 0.99, 8, 2000, 400
 
 
-def stationary(rest: Rest, rate: float) -> np.ndarray:
+def stationary(found: Rest, rate: float) -> np.ndarray:
     """M = diag (p,) with the least tr M + |g|^2_(M^-1)/rate^2 subject to H <= 2 M, by a barrier: Newton's method on the
     objective minus mu log det(2 M - H), mu to zero."""
-    size = rest.gradient.size
-    squares = (rest.gradient / rate) ** 2
-    diagonal = np.full(size, np.linalg.norm(rest.hessian, 2))
+    size = found.gradient.size
+    squares = (found.gradient / rate) ** 2
+    diagonal = np.full(size, np.linalg.norm(found.hessian, 2))
     mu = 1.0
     while mu * size > 1e-9 * diagonal.sum():
         for _ in range(50):
-            inverse = np.linalg.inv(2 * np.diag(diagonal) - rest.hessian)
+            inverse = np.linalg.inv(2 * np.diag(diagonal) - found.hessian)
             slope = 1 - squares / diagonal**2 - 2 * mu * np.diag(inverse)
             bend = np.diag(2 * squares / diagonal**3) + 4 * mu * inverse**2
             move = np.linalg.solve(bend, -slope)
             share = 1.0
-            while not _inside(diagonal + share * move, rest.hessian):
+            while not _inside(diagonal + share * move, found.hessian):
                 share /= 2
             diagonal = diagonal + share * move
             if -slope @ move < 1e-12 * diagonal.sum():
@@ -156,27 +156,36 @@ def _inside(diagonal: np.ndarray, hessian: np.ndarray) -> bool:
     return bool(np.all(diagonal > 0) and np.linalg.eigvalsh(2 * np.diag(diagonal) - hessian)[0] > 0)
 
 
+class Run(NamedTuple):
+    """RMSProp before each step (T, p): weights, gradient, and sqrt(nu) as the step uses it."""
+
+    weights: Any
+    gradients: Any
+    roots: Any
+
+
 @cache
-def rested(seed: int) -> Rest:
-    """RMSProp on a small regression, late in its plateau."""
+def regression_run(seed: int, steps: int = BEFORE + STRETCH) -> Run:
+    """RMSProp on a small regression."""
     problem = _regression(seed, WIDTH)
     kernel = discrete_steps(problem, NAMED["rmsprop"](learning_rate=RATE, decay=DECAY))
 
-    @jax.jit
-    def late() -> Rest:
-        begun, _ = rollout(kernel, kernel.init(problem.params), BEFORE)
+    def step(now: Any, _: None) -> tuple[Any, Run]:
+        after, _ = kernel.step(now)
+        seen = (now.params, problem.gradient(now.params), after.state[0].nu)
+        weights, gradient, nu = (ravel_pytree(tree)[0] for tree in seen)
+        return after, Run(weights, gradient, jnp.sqrt(nu))
 
-        def step(now: Any, _: None) -> tuple[Any, tuple]:
-            after, _ = kernel.step(now)
-            weights, gradient, nu = (
-                ravel_pytree(tree)[0] for tree in (now.params, problem.gradient(now.params), after.state[0].nu)
-            )
-            return after, (weights, gradient, jnp.sqrt(nu))
+    run = jax.jit(lambda begun: lax.scan(step, begun, length=steps)[1])(kernel.init(problem.params))
+    return Run(*map(np.asarray, run))
 
-        weights, gradient, root = (x.mean(axis=0) for x in lax.scan(step, begun, length=STRETCH)[1])
-        return Rest(root, gradient, dense_hessian(problem, ravel_pytree(problem.params)[1](weights)))
 
-    return Rest(*(np.asarray(x) for x in late()))
+def rest(seed: int, run: Run, window: slice) -> Rest:
+    """Means over a window of a run, and the Hessian there."""
+    problem = _regression(seed, WIDTH)
+    weights, gradient, root = (x[window].mean(axis=0) for x in run)
+    _, unravel = ravel_pytree(problem.params)
+    return Rest(root, gradient, np.asarray(dense_hessian(problem, unravel(jnp.asarray(weights)))))
 
 
 def _close(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -187,9 +196,9 @@ def _moment_errors(seeds: tuple[int, ...]) -> dict[str, float]:
     """|sqrt(nu)/eta - M|/|M|, M the solution of the programme at the mean weights and the mean gradient."""
     found = {}
     for seed in seeds:
-        rest = rested(seed)
-        solution = stationary(rest, RATE)
-        found[f"seed {seed}"] = float(np.linalg.norm(rest.root / RATE - solution) / np.linalg.norm(solution))
+        late = rest(seed, regression_run(seed), slice(BEFORE, None))
+        solution = stationary(late, RATE)
+        found[f"seed {seed}"] = float(np.linalg.norm(late.root / RATE - solution) / np.linalg.norm(solution))
     return found
 
 
