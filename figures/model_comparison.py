@@ -57,7 +57,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
             count=2 if quick else EIGENVALUES,
             warm_up=setting.warm_up,
         )
-        errors = [run.errors for run in compared.runs if np.isfinite(run.errors["distance"])]
+        errors = [run.errors for run in compared.runs if run.errors["distance"] is not None]
         found[f"{setting.rule}_models"] = [record["name"] for record in errors]
         found[f"{setting.rule}_error"] = [record["distance"] for record in errors]
         found[f"{setting.rule}_cost"] = [record["gradients_per_step"] for record in errors]

@@ -41,7 +41,7 @@ SMOOTHINGS = (10, 20)
 """Widths, in steps, of the Gaussian that the loss is smoothed by for its pointwise error."""
 
 TWINS = 4
-"""Runs beside the optimizer's own, of which the typical one is shown: they differ by a factor where it is chaotic."""
+"""Runs beside the optimizer's own, of which the second nearest is shown: where it is chaotic they differ much."""
 
 TWIN = "twin"
 
@@ -107,19 +107,19 @@ def compare(
 
     `count`: how many eigenvalues are followed, and may be critical at once, in models and measurement.  `every`: the
     distance between the steps at which paths are compared.  All paths are filtered alike by the second-order midpoint.
-    The stable flow is always the first of the models, and the last is no model but the optimizer's `twin`: the median
-    of runs that start 1e-6 of the weights' norm away, the error that no model can be expected to beat.  `said` is
-    called with the name of each part as it begins, `finished` with the comparison so far after each model that ended.
+    The stable flow is always the first of the models, and the last is no model but the optimizer's `twin`, for
+    orientation: the second nearest of four runs that start 1e-6 of the weights' norm away.  `said` is called with the
+    name of each part as it begins, `finished` with the comparison so far after each model that ended.
 
-    The errors of a model, each None where it does not say or there is no such phase:
+    The errors of a model, each None where it does not say, it diverged or there is no such phase:
     `distance`: at the end, over the distance travelled; `distance_ratio`: the stable flow's over this one's, at the
     end; `onset_ratio`: the same in the middle of the first half after the onset (the first overshoot);
-    `loss_error`, `edge_ratio_error`: mean relative error of the averages over windows of 200 steps of the loss and the
-    largest edge ratio; `gradient_error`, `variance_error`: relative error of the average over the whole phase of the
-    squared gradient and of the oscillation's total variance, which come in bursts; `critical_error`: mean absolute
-    error of the number of critical eigenvalues; `smoothed_10`, `smoothed_20`: mean relative error of the
-    loss, both smoothed by a Gaussian of that many steps.  These are taken in the settled phase, the second half of what
-    follows the onset.
+    `loss_error`, `edge_ratio_error`: mean error of the averages over windows of about 200 steps of the loss and the
+    largest edge ratio, over the mean of these averages; `gradient_error`, `variance_error`: relative error of the
+    average over the whole phase of the squared gradient and of the oscillation's total variance, which come in bursts;
+    `critical_error`: mean absolute error of the number of critical eigenvalues; `smoothed_10`, `smoothed_20`: mean
+    relative error of the loss, both smoothed by a Gaussian of that many steps.  These are taken in the settled phase,
+    the second half of what follows the onset.
     `gradients_per_step`: with a Hessian product as 2 and a third derivative as 4; `seconds_per_step`: without
     compilation, of this process; `unconverged`: the share of steps whose solvers missed their tolerance.
 
@@ -153,7 +153,7 @@ def compare(
             distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
         stable = runs[0].distances if runs else distances
         errors = _errors(measured, averages, distances, stable, times, onset, settled)
-        errors["distance"] = _share(errors["distance"], travelled)
+        errors["distance"] = _number(_share(errors["distance"], travelled))
         return distances, {**errors, "seconds_per_step": seconds / steps}
 
     for name in dict.fromkeys(["stable_flow", *models]):
@@ -191,8 +191,9 @@ def _seen(loss: Array, square: Array, count: int) -> Averages:
 
 
 def _typical(twins: Sequence[ModelRun]) -> ModelRun:
-    """The run in the middle by its distance at the end."""
-    return sorted(twins, key=lambda run: run.distances[-1])[(len(twins) - 1) // 2]
+    """The run in the middle by its distance at the end, of an even number the nearer one."""
+    ends = np.nan_to_num([run.distances[-1] for run in twins], nan=np.inf)
+    return twins[int(np.argsort(ends)[(len(twins) - 1) // 2])]
 
 
 def _share(distance: float, travelled: float) -> float:
@@ -286,7 +287,7 @@ def _errors(
     settled: int | None,
 ) -> dict[str, Any]:
     def relative(predicted: Any, truth: Any, window: int | None = None) -> float | None:
-        """Mean relative error of averages over windows of the settled phase, or over all of it."""
+        """Mean error of averages over windows of the settled phase, or over all of it, over the true mean."""
         if settled is None:
             return None
         pairs = [_windows(np.asarray(x)[settled:], window) for x in (predicted, truth)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from toylab.dynamics.stabilized import chebyshev_step, stages_for
+from toylab.dynamics.stabilized import chebyshev_step, most_stages, stages_for
 
 MATRIX = np.array([[-2.0, 0.7, 0.1], [0.7, -1.0, 0.3], [0.1, 0.3, 0.2]])  # one direction grows
 START = jnp.array([1.0, -1.0, 0.5])
@@ -67,3 +67,16 @@ def test_the_number_of_stages_is_the_least_that_is_stable(stages):
     # the formula for large numbers asks for less than a stage too many
     assert stages_for(jnp.asarray(0.97 * end)) == stages
     assert stages_for(jnp.asarray(1.001 * end)) > stages
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_it_is_stable_in_either_precision_with_as_many_stages_as_it_uses(dtype):
+    most = most_stages(dtype)
+    beyond = stages_for(jnp.asarray(1e9, dtype))
+    assert beyond == most == stages_for(jnp.asarray(jnp.inf, dtype)) and stages_for(jnp.asarray(-10.0, dtype)) == 2
+    rates = jnp.linspace(0, 0.65 * (most**2 - 1), 200, dtype=dtype)
+    grown = jax.vmap(multiplier, in_axes=(0, None))(rates, beyond)
+    # 1 at rate 0 up to the rounding that bounds the number of stages
+    assert np.all(np.abs(grown) <= 1 + 4e-3)
+    still = chebyshev_step(lambda x: 0 * x, jnp.full((3,), 1e3, dtype), 1.0, beyond)
+    np.testing.assert_array_equal(still, 1e3)

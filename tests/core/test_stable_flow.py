@@ -24,7 +24,7 @@ def test_for_rules_with_a_constant_preconditioner_it_is_gradient_flow(rule):
     # two stages: relative errors (h lambda)^3/6 a substep, 160 substeps, h lambda = .025 (.1 Q(1) in a quarter) at most
     np.testing.assert_allclose(said.params, truth, rtol=5e-4)
     np.testing.assert_allclose(said.mean_loss, np.sum(spectrum[None] * truth**2, axis=1) / 2, rtol=1e-3)
-    assert np.all(said.gradients == 8) and not np.any(said.variances)
+    assert np.all(said.gradients == 9) and not np.any(said.variances)
 
 
 def test_the_edge_does_not_stop_it():

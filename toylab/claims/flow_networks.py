@@ -13,7 +13,7 @@ import numpy as np
 
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
-from toylab.claims.comparisons import at_least, at_most, measurement
+from toylab.claims.comparisons import at_most, measurement
 from toylab.claims.network_plateaus import FRESH
 from toylab.model_comparison import Comparison, compare
 from toylab.optimizers import NAMED
@@ -84,14 +84,8 @@ LONG = tuple(
 )
 """Three seeds, MLP and CNN and regression: the table of models."""
 
-AT_THE_EDGE = tuple(
-    setting
-    for setting in LONG
-    if setting.settings != CROSS_ENTROPY and (setting.rule, setting.problem) != ("gd", "chebyshev_mlp")
-)
-"""Without two settings that say nothing of the models: under cross-entropy the sharpness of digits falls as soon as
-they are fitted, so that no run is at the edge for long; and gradient descent is chaotic on the regression, where after
-3,000 steps it may be as far from its own twin as from the models."""
+AT_THE_EDGE = tuple(setting for setting in LONG if setting.settings != CROSS_ENTROPY)
+"""Under cross-entropy the sharpness of digits falls as soon as they are fitted: no run is at the edge for long."""
 
 
 @cache
@@ -137,27 +131,42 @@ def _bounds(of: Mapping[str, float], other: float) -> Any:
     return predicted
 
 
+def _shares(sample: Iterable[Setting]) -> dict[str, float]:
+    """What the central map's distance is beyond the twin's, over the stable flow's; nan where one of them diverged."""
+    found = {}
+    for setting in sample:
+        ends = [errors(setting, model)["distance"] for model in ("central_map", "twin", "stable_flow")]
+        if None in ends:
+            found[setting.label] = float("nan")
+        else:
+            own, twin, stable = ends
+            found[setting.label] = max(own - twin, 0) / stable
+    return found
+
+
 CLOSER = Claim(
     id="flows/central_map_closer",
     tier="default",
-    statement="after hundreds of steps at the edge the central map is several times closer to the optimizer than the "
-    "stable flow is: at least 10 times for Adam, 5 times for GD and, in the long tier, all others",
+    statement="after hundreds of steps at the edge the central map is at most a tenth (Adam) or a fifth (GD and, in "
+    "the long tier, all other rules) as far from the optimizer as the stable flow, beyond what separates the optimizer "
+    "from its own twin, which started a millionth away; with squared loss",
     source=SOURCE,
-    comparison=at_least(
+    comparison=at_most(
         0.0,
         "the bound is part of the statement",
-        ceiling=Ceiling(15.0, "how much closer depends on seed and time by a factor; only 'several times' is claimed"),
+        ceiling=Ceiling(1.0, "a distance far below the bound, down to none, moves the bound by all of itself"),
     ),
     draw=_draw(DEFAULT, AT_THE_EDGE),
-    predicted=_bounds({"adam": 10.0}, 5.0),
-    measure=_measured("distance_ratio"),
+    predicted=_bounds({"adam": 0.1}, 0.2),
+    measure=_shares,
 )
 
 LOSS = Claim(
     id="flows/mean_loss",
     tier="default",
-    statement="the loss that the central map predicts, L + tr(H Sigma)/2, averaged over 200 steps at a time, is within "
-    "5 per cent of the optimizer's in the settled phase",
+    statement="in the first hundreds of steps at the edge the loss that the central map predicts, L + tr(H Sigma)/2, "
+    "averaged over some 200 steps at a time, is on average within 5 per cent of the optimizer's: GD and Adam, in the "
+    "long tier RMSProp (of longer runs see the table of models: there Adam's error reaches 10 per cent)",
     source=SOURCE,
     comparison=at_most(
         0.0,
@@ -188,7 +197,9 @@ VARIANCE = Claim(
 
 def _table(sample: Iterable[Setting]) -> dict[str, float]:
     return {
-        f"{setting.label}, {run.name}": run.errors["distance_ratio"] or float("nan")
+        f"{setting.label}, {run.name}": float("nan")
+        if run.errors["distance_ratio"] is None
+        else run.errors["distance_ratio"]
         for setting in sample
         for run in compared(setting).runs
     }

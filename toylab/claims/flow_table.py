@@ -59,13 +59,19 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _settings(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The records of settings that differ in the seed only."""
+    """The records of settings that differ in the seed only, by what a table calls them.
+
+    Raises ValueError if others have the same name.
+    """
     alike: dict[str, list[Mapping[str, Any]]] = {}
     for one in found:
         setting = one["setting"]
         loss = setting["settings"].get("loss", "mse")
         name = f"{setting['rule']} {setting['learning_rate']:g}, {setting['problem']}, {loss}, {setting['steps']}"
-        alike.setdefault(name, []).append(one)
+        same = alike.setdefault(name, [])
+        if same and {**same[0]["setting"], "seed": 0} != {**setting, "seed": 0}:
+            raise ValueError(f"two settings are called {name!r} in the table of models")
+        same.append(one)
     return alike
 
 
@@ -85,4 +91,4 @@ def _cell(column: str, values: Sequence[float | None]) -> str:
 
 def _short(value: float) -> str:
     """Two digits, or all of those before the point."""
-    return f"{value:.2g}" if value < 100 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"

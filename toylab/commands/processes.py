@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import queue
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 MOST = 2
@@ -39,47 +41,94 @@ def families(claims: Sequence[Any]) -> list[list[str]]:
 def run_apart(claims: Sequence[Any], jobs: int, **how: Any) -> Iterator[dict[str, Any]]:
     """The records of the claims as they end, from `jobs` processes that take one family after the other.
 
-    `how` goes to `toylab.claims.run_claim`.  A claim whose process ended without a word has the verdict `error`.
-    However the iteration ends, the processes end with it.
+    `how` goes to `toylab.claims.run_claim`.  A claim whose process breaks has the verdict `error`; another process
+    takes the rest of its family.  However the iteration ends, and the process that iterates, the processes end with it.
     """
     import jax.numpy as jnp
 
     double = jnp.result_type(float) == jnp.float64  # as the user, or the command, chose it
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several share an accelerator, if there is one
     context = multiprocessing.get_context("spawn")
-    tasks, done = context.Queue(), context.Queue()
-    for family in [*families(claims), *[None] * jobs]:
+    tasks = context.Queue()
+    waiting = {claim.id: claim for claim in claims}
+    for family in families(claims):
         tasks.put(family)
-    workers = [context.Process(target=_work, args=(tasks, done, how, double), daemon=True) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
+    workers: list[_Worker] = []
+
+    def hired() -> _Worker:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(tasks, theirs, how, double), daemon=True)
+        with _deaf():  # Ctrl-C is the business of this process
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
     try:
-        left = {claim.id: claim for claim in claims}
-        while left:
-            alive = any(worker.is_alive() for worker in workers)
-            with contextlib.suppress(queue.Empty):
-                record = done.get(timeout=0.5)
-                del left[record["id"]]
-                yield record
-                continue
-            if not alive:
-                yield from (_lost(claim) for claim in left.values())
-                return
+        workers.extend(hired() for _ in range(jobs))
+        while waiting:
+            for ready in wait([worker.heard for worker in workers]):
+                worker = next(one for one in workers if one.heard is ready)
+                try:
+                    what, told = worker.heard.recv()
+                except EOFError:
+                    workers.remove(worker)
+                    worker.process.join()
+                    worker.heard.close()
+                    if worker.family:
+                        first, *rest = worker.family
+                        tasks.put(rest)
+                        yield _lost(waiting.pop(first), worker.process.exitcode)
+                    workers.append(hired())
+                    continue
+                if what == "family":
+                    worker.family = told
+                else:
+                    worker.family = worker.family[1:]
+                    del waiting[told["id"]]
+                    yield told
     finally:
         for worker in workers:
-            worker.terminate()
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+            worker.heard.close()
+        tasks.cancel_join_thread()
+        tasks.close()
 
 
-def _lost(claim: Any) -> dict[str, Any]:
+@dataclass(eq=False)
+class _Worker:
+    """A process, what it says, and what is left of the family that it works on."""
+
+    process: Any
+    heard: Any
+    family: list[str] = field(default_factory=list)
+
+
+def _lost(claim: Any, code: int | None) -> dict[str, Any]:
     from toylab.claims.runner import Judgement, Result
 
-    return Result(
-        claim, None, None, Judgement("error", None, "", 0), "its process ended: out of memory? try --jobs 1", 0.0
-    ).to_json()
+    why = f"its process ended with code {code}" + (", out of memory? try --jobs 1" if code == -signal.SIGKILL else "")
+    return Result(claim, None, None, Judgement("error", None, "", 0), why, 0.0).to_json()
 
 
-def _work(tasks: Any, done: Any, how: dict[str, Any], double: bool) -> None:
-    """One process: Ctrl-C is the business of the one that started it."""
+@contextlib.contextmanager
+def _deaf() -> Generator[None]:
+    """Without Ctrl-C, which a process that is started here inherits."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _work(tasks: Any, heard: Any, how: dict[str, Any], double: bool) -> None:
+    """One process: says which family it takes, and then each record."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import jax
 
     from toylab.claims import discovered, run_claim
@@ -87,6 +136,15 @@ def _work(tasks: Any, done: Any, how: dict[str, Any], double: bool) -> None:
     jax.config.update("jax_enable_x64", double)
     claims = {claim.id: claim for claim in discovered()}
     with contextlib.redirect_stdout(sys.stderr):
-        while (family := tasks.get()) is not None:
+        while True:
+            family = tasks.get()
+            heard.send(("family", family))
             for name in family:
-                done.put(run_claim(claims[name], **how).to_json())
+                heard.send(("record", run_claim(claims[name], **how).to_json()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -37,7 +37,8 @@ class TwinSeen(NamedTuple):
 
 def twin_steps(problem: Problem, transform: optax.GradientTransformation, number: int) -> Kernel:
     """Kernel of `number` runs of the optimizer whose starts differ from the given one by 1e-6 of its norm, in fixed
-    random directions.  What they are apart later is the least error that a model of one of them can be blamed for.
+    random directions (by 1e-6 where the weights are zero).  What they are apart later says for how long it can be
+    predicted.
 
     `init(params, state=None)`; the first `step` is t = 1.  Runs one after the other (`lax.map`): convolutions are slow
     over several sets of weights at once.
@@ -53,10 +54,12 @@ def twin_steps(problem: Problem, transform: optax.GradientTransformation, number
         begun = transform.init(params) if state is None else state
         weights, tree = ravel_pytree(params)
         ways = jax.random.normal(jax.random.key(0), (number, weights.size), weights.dtype)
+        size = jnp.linalg.norm(weights)
+        nudge = NUDGE * jnp.where(size > 0, size, 1)
         ways = ways / jnp.linalg.norm(ways, axis=1, keepdims=True)
 
         def moved(way: Array) -> Twin:
-            near = tree(weights + NUDGE * jnp.linalg.norm(weights) * way)
+            near = tree(weights + nudge * way)
             following, after, _, _ = stepped(near, begun)
             return Twin(near, following, after)
 
