@@ -220,7 +220,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         yield f"{name}: refused: {' '.join(reason.split())}"
     travelled = "nothing finite" if record["travelled"] is None else f"{record['travelled']:.4g}"
     yield f"distance: at the end, over the distance travelled ({travelled}); times closer: than the stable flow then"
-    yield "twin: the optimizer, started 1e-6 of its weights' norm away: what no model can be expected to beat"
+    yield "twin: the optimizer, started 1e-6 of its weights' norm away: how far it is from itself"
     yield _phase(record)
 
 
