@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures import style
 from figures.model_paths import LOOKS
@@ -87,6 +88,9 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.margins(0.15)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("gradients a step")
         style.letter(axes, number, setting.title)
     panels[0].set_ylabel("distance at the end / travelled")
