@@ -42,6 +42,7 @@ def planted_claims(monkeypatch):
     """A list that `toylab verify` takes for all the claims there are."""
     claims = [HOLDS, MEASURED, LONG]
     monkeypatch.setattr(toylab.claims, "discovered", lambda: claims)
+    monkeypatch.setattr("toylab.commands.processes.usual_jobs", lambda: 1)  # others would not know them
     monkeypatch.setattr("toylab.commands.shadowing.shadowed", lambda names=(): [])
     return claims
 

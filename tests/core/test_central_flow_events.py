@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optimistix
 import pytest
 
 from toylab import Problem
@@ -40,10 +39,10 @@ def legs():
         return ETA * fall
 
     def leg(field, time, y, stop):
-        event = None if stop is None else diffrax.Event(stop, root_finder=optimistix.Newton(rtol=1e-7, atol=1e-7))
+        event = None if stop is None else diffrax.Event(stop)
         return diffrax.diffeqsolve(
-            diffrax.ODETerm(field), diffrax.Dopri8(), time, STEPS, 0.1, y, event=event, max_steps=10_000,
-            stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12, dtmax=4.0),
+            diffrax.ODETerm(field), diffrax.Dopri8(), time, STEPS, 0.1, y, event=event, max_steps=20_000,
+            stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-12, dtmax=0.05),
         )  # fmt: skip
 
     first = leg(free, 0.0, jnp.zeros(2), lambda t, y, args, **_: sharpness(y) - EDGE)
@@ -64,6 +63,7 @@ def test_it_enters_and_leaves_the_edge_with_the_events_of_another_integrator():
     swinging = np.flatnonzero(np.asarray(said.variances)[:, 0] > 1e-6)
     assert abs(swinging[0] - enters) < 1.5 and abs(swinging[-1] - leaves) < 1.5
     np.testing.assert_array_equal(np.asarray(said.params)[:, 0], 0)
-    # of first order in substeps of half a step: half a substep times what the velocity, .006, changes by in all
+    # events are found to .05 steps, and the flow is of first order in substeps of half a step: half a substep times
+    # what the velocity, .006, changes by in all
     np.testing.assert_allclose(np.asarray(said.params)[-1, 1:], end, atol=1.5e-3)
     assert np.linalg.norm(end) > 2

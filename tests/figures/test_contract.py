@@ -82,6 +82,7 @@ def test_a_planted_overhang_is_seen():
     assert overhang(figure) > 0.5
 
 
+@pytest.mark.slow
 def test_first_light_of_gd_measures_the_same_edge_twice():
     _, data = made("first_light")
     # without preconditioner the edge ratio is the sharpness over the threshold; each is tracked to a residual of 1e-2

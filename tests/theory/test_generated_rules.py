@@ -21,7 +21,7 @@ from theory.transfer import z
 from toylab import filters
 
 PARTS = 3  # pieces of the same property that different workers can run
-EXAMPLES = max(settings.default.max_examples // PARTS, 10)
+EXAMPLES = settings.default.max_examples // PARTS
 
 
 def judge(rule, eta):
