@@ -26,6 +26,7 @@ def test_claims_of_one_module_stay_together():
     assert usual_jobs() >= 1
 
 
+@pytest.mark.slow  # as below; what is run for every change, `verify --quick`, goes through them, too
 def test_processes_give_the_records_of_one(capfd):
     """And a claim whose process breaks, here because it is not a claim of toylab, is an error and no hole."""
     (real,) = [claim for claim in discovered() if claim.id == "scalar_nets/two_weights_bound"]

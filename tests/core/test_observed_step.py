@@ -11,7 +11,7 @@ from toylab import observe_step, observers, problems
 from toylab.held import NoLinearEdge
 
 STEPS = 5
-CHOICE = observers(edge_ratio=True, midpoint_sharpness=1, step_size=True, grad_norm=True)
+CHOICE = observers(edge_ratio=True, step_size=True, grad_norm=True)
 PROBLEM = problems.quadratic(np.linspace(-0.5, 2.0, 6))
 RULE = optax.rmsprop(1e-2, decay=0.9)
 

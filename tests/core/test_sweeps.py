@@ -82,6 +82,7 @@ def test_a_sweep_that_is_stopped_is_the_beginning_of_the_whole_one() -> None:
     np.testing.assert_array_equal(stopped.params.ravel(), [0.5**12, 16.0])  # powers of two
 
 
+@pytest.mark.slow
 def test_a_member_without_an_edge_has_no_ratio() -> None:
     grid = {"learning_rate": [0.1], "momentum": [0.5, 1.5]}
     runs = sweep(problems.quadratic(SPECTRUM), optax.sgd, grid, 4, observe=observers(edge_ratio=True))
