@@ -121,7 +121,7 @@ CENTRE = Claim(
 
 PUSHES = np.array([0.02, 0.01, 0.005, 0.0025])
 DRIFTED = 60.0
-"""eps x steps: the weights have gone from the side of the circle to its top."""
+"""eps x steps: the weights have gone along the circle to where the push points."""
 
 
 def _starts(random: np.random.Generator, tier: str) -> tuple[float, float]:
@@ -134,7 +134,7 @@ def _one(sample: Any) -> dict[str, float]:
 
 
 def _drift_errors(sample: tuple[float, float]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Distances of the central map from gradient descent, averaged over a swing, after the drift."""
+    """Distances of the central map from gradient descent's midpoint after the drift."""
     steps = int(DRIFTED / PUSHES[-1]) + 2
 
     def problem(eps: Array) -> Problem:
