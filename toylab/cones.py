@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from toylab.full_precision import fully_precise
+
 STEPS = (1.0, 0.5, 0.1)
 """Fractions of a Newton step, of which the best is taken."""
 
@@ -51,6 +53,7 @@ class _Smoothed(NamedTuple):
     count: Array
 
 
+@fully_precise
 def complementary(
     A: Array, B: Array, live: Array | None = None, *, tolerance: ArrayLike | None = None, limit: int = 60
 ) -> Complementary:

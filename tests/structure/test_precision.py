@@ -1,11 +1,20 @@
-"""The core keeps the precision of its input: float32 without x64, and float32 beside it."""
+"""The core keeps the precision of its input: float32 without x64, and float32 beside it; and its own matrix products
+have all digits of float32 on machines whose default is fewer."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import optax
 import pytest
+from jax import lax
+
+import toylab
+from toylab import curvature, dynamics
+from toylab.cones import complementary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,3 +63,75 @@ def test_float32_stays_float32(x64):
 
 def test_a_planted_promotion_is_seen():
     assert promoted(["run params float32", "grid loss float64"]) == ["grid loss float64"]
+
+
+def equations(jaxpr):
+    """All equations of a jaxpr, of its loops and branches too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+def coarse(function, *arguments):
+    """How many of the matrix products of `function` leave the number of digits to the machine, and how many it has."""
+    found = [one.params["precision"] for one in equations(jax.make_jaxpr(function)(*arguments).jaxpr)
+             if one.primitive is lax.dot_general_p]  # fmt: skip
+    full = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
+    return sum(precision != full for precision in found), len(found)
+
+
+def single():
+    """A network whose loss has matrix products, its start and a diagonal Hessian, in float32."""
+    problem = toylab.problems.digits_mlp(hidden=(3,), examples=4)
+    problem = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) if leaf.dtype == float else leaf, problem)
+    return problem, problem.params, jnp.arange(1, 21, dtype=jnp.float32)
+
+
+def algebra():
+    _, _, diagonal = single()
+    square = jnp.eye(3, dtype=jnp.float32)
+    form = jnp.einsum("ac,bd->abcd", square, square)
+
+    def matvec(v):
+        return diagonal * v
+
+    return {
+        "follow": lambda: curvature.follow(matvec, curvature.begin_track(diagonal, 2), diagonal),
+        "top_eigenpairs": lambda: curvature.top_eigenpairs(matvec, jnp.zeros((2, 20), jnp.float32)),
+        "spectral_density": lambda: curvature.spectral_density(matvec, diagonal, jax.random.key(0)),
+        "complementary": lambda: complementary(-square, form),
+    }
+
+
+@pytest.mark.parametrize("name", algebra())
+def test_linear_algebra_has_all_digits(name):
+    less, products = coarse(algebra()[name])
+    assert products > 0
+    assert less == 0
+
+
+MODELS = {
+    "central_map_steps": optax.adam, "central_flow_steps": optax.rmsprop, "rod_flow_steps": optax.sgd,
+    "edge_flow_steps": optax.sgd, "stable_flow_steps": optax.adam,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_have_all_digits(name):
+    problem, params, _ = single()
+    model = getattr(dynamics, name)(problem, MODELS[name](0.1))
+    less, products = coarse(model.step, model.init(params))
+    assert products > 0
+    assert less == 0
+
+
+def test_products_with_few_digits_are_seen_and_the_optimizer_keeps_its_own():
+    problem, params, diagonal = single()
+    less, products = coarse(lambda: jnp.outer(diagonal, diagonal) @ diagonal)
+    assert less == products == 1
+    rule = dynamics.discrete_steps(problem, optax.sgd(0.1))
+    less, products = coarse(rule.step, rule.init(params))
+    assert less == products > 0

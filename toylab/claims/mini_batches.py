@@ -44,7 +44,7 @@ LONG = {
     "RMSProp": Sizes("rmsprop", 0.001, (("decay", 0.99),), 3000, ALL),
 }
 SETTLED = {
-    "SGD": Sizes("gd", 0.9, (), 12_000, (8, 32)),
+    "SGD": Sizes("gd", 0.9, (), 20_000, (8, 32)),
     "momentum 0.5": Sizes("heavy_ball", 0.6, (("momentum", 0.5),), 12_000, (8, EXAMPLES)),
 }
 SEEDS = 3
@@ -190,8 +190,9 @@ FELT_EDGE = Claim(
     "of 1/4 of the examples",
     source=FELT,
     comparison=equality(
-        0.12,
-        "a mean over 4000 steps of what still rises towards its level by some per cent in that time",
+        0.08,
+        "what is averaged over the last third still rises towards its level: on other seeds it was 2 to 8 per cent "
+        "below it after 8,000 to 16,000 steps, 1 to 4 after 16,000 to 24,000",
         ceiling=NETWORK_PLATEAU,
     ),
     predicted=_edge,

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from toylab.curvature.eigenpairs import EigenPair, flattened
 from toylab.curvature.orthonormal import random, ritz
+from toylab.full_precision import fully_precise
 
 PyTree = Any
 
@@ -80,6 +81,7 @@ def begin_track(params: PyTree, count: int) -> Track:
     return Track(nothing, nothing, nothing, nothing[0], jnp.zeros((), flat.dtype), zero + 1, zero)
 
 
+@fully_precise
 def follow(
     matvec: Callable[[PyTree], PyTree],
     track: Track,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from toylab.full_precision import fully_precise
 from toylab.problems.base import Model, Problem
 
 PyTree = Any
@@ -42,6 +43,7 @@ def gauss_newton(problem: Problem, params: PyTree) -> Callable[[PyTree], PyTree]
     return lambda vector: backward(outer(forward(vector)))[0]
 
 
+@fully_precise
 def dense_hessian(problem: Problem, params: PyTree) -> Array:
     """The full Hessian (p, p) of the loss, rows and columns in the order of
     `jax.flatten_util.ravel_pytree(params)`.
@@ -57,6 +59,7 @@ def dense_hessian(problem: Problem, params: PyTree) -> Array:
     return 0.5 * (hessian + hessian.T)
 
 
+@fully_precise
 def dense_matrix(matvec: Callable[[PyTree], PyTree], like: PyTree) -> Array:
     """The matrix (p, p) of a symmetric linear map on pytrees like `like`, such as `gauss_newton(problem, params)`, one
     column after the other: p products and p^2 numbers."""

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from toylab.curvature.eigenpairs import flattened
 from toylab.curvature.orthonormal import norm, orthogonalised, random_unit, unit_or_zero
+from toylab.full_precision import fully_precise
 
 PyTree = Any
 
@@ -43,6 +44,7 @@ class Spectrum(NamedTuple):
         return _mean_and_error(jnp.sum(self.weights * self.nodes**power, axis=1))
 
 
+@fully_precise
 def spectral_density(
     matvec: Callable[[PyTree], PyTree],
     like: PyTree,

@@ -13,6 +13,7 @@ from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.oscillation import Mean, averages, balance, displaced, geometry, stiffness
+from toylab.full_precision import fully_precise
 from toylab.gauging import Gauge, Kind, gauge
 from toylab.problems.base import Problem
 
@@ -113,6 +114,7 @@ def central_flow_steps(
         mean = Mean(rule.tree(w + moved), rule.with_slow(now.mean.state, between), track)
         return Averaged(mean, moved / h, proposed), h, averages(now.mean, here, cone, inverse, 1, 1)
 
+    @fully_precise
     def step(now: Averaged) -> tuple[Averaged, Averages]:
         one = jnp.ones((), now.velocity.dtype)
 

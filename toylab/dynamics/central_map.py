@@ -10,6 +10,7 @@ from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.oscillation import Mean, averages, balance, displaced, geometry, stiffness
+from toylab.full_precision import fully_precise
 from toylab.gauging import Gauge, Kind, gauge
 from toylab.problems.base import Problem
 
@@ -54,6 +55,7 @@ def central_map_steps(
     def init(params: PyTree, state: PyTree = None) -> Mean:
         return Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
 
+    @fully_precise
     def step(now: Mean) -> tuple[Mean, Averages]:
         w = rule.flat(now.params)
         here, track = geometry(problem, rule, now, count)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from toylab.curvature import dense_hessian, sharpness_gradient, top_eigenpairs
 from toylab.dynamics.base import Kernel
+from toylab.full_precision import fully_precise
 from toylab.problems.base import Problem
 
 PyTree = Any
@@ -201,11 +202,13 @@ def constrained_trajectory(
         codes = [jnp.asarray(int(code), jnp.int32) for _, code in verdicts]
         return jnp.select([holds for holds, _ in verdicts], codes, jnp.asarray(int(Validity.ok), jnp.int32))
 
+    @fully_precise
     def init(params: PyTree) -> Constrained:
         flat, unravel = ravel_pytree(params)
         reached = project(flat, unravel, jnp.zeros((2, flat.size), flat.dtype))
         return Constrained(unravel(reached.point), reached.here, judged(reached))
 
+    @fully_precise
     def step(now: Constrained) -> tuple[Constrained, Held]:
         flat, unravel = ravel_pytree(now.params)
         here, across = now.here, now.here.across()

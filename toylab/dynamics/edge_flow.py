@@ -14,6 +14,7 @@ from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.oscillation import reciprocal
 from toylab.dynamics.rod_flow import heun
 from toylab.felt import felt_hessian
+from toylab.full_precision import fully_precise
 from toylab.gauging import Gauge, Kind, gauge
 from toylab.problems.base import Problem
 
@@ -89,6 +90,7 @@ def edge_flow_steps(
         size = jnp.log(jnp.maximum(length, _least(w)))
         return Swing(params, state, rule.tree(direction), size, begin_track(params, count))
 
+    @fully_precise
     def step(now: Swing) -> tuple[Swing, Averages]:
         w, v = rule.flat(now.params), rule.flat(now.direction)
         used = rule.gauge_like(w)

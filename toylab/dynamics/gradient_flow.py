@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from toylab.curvature import Track, begin_track, follow
 from toylab.dynamics.base import Kernel
+from toylab.full_precision import fully_precise
 from toylab.problems.base import Problem
 
 PyTree = Any
@@ -80,6 +81,7 @@ def gradient_flow_steps(
         mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth)
         return moved(params, -h, mean)
 
+    @fully_precise
     def step(now: Flow) -> tuple[Flow, Flowed]:
         dtype = now.time.dtype
         end = now.time + jnp.asarray(time_step, dtype)

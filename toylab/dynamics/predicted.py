@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from toylab.dynamics.base import Kernel
 from toylab.dynamics.constrained import Constrained, Held, constrained_trajectory
+from toylab.full_precision import fully_precise
 from toylab.problems.base import Problem
 
 PyTree = Any
@@ -64,6 +65,7 @@ def predicted_dynamics(problem: Problem, learning_rate: ArrayLike, **projection:
         held = constrained.init(params if centre is None else centre)
         return Predicted(held, ravel_pytree(params)[0] - ravel_pytree(held.params)[0])
 
+    @fully_precise
     def step(now: Predicted) -> tuple[Predicted, Prediction]:
         centre, v = now
         flat, unravel = ravel_pytree(centre.params)

@@ -14,6 +14,7 @@ from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.oscillation import reciprocal
 from toylab.felt import felt_hessian
+from toylab.full_precision import fully_precise
 from toylab.gauging import Gauge, Kind, gauge
 from toylab.problems.base import Problem
 
@@ -195,6 +196,7 @@ def rod_flow_steps(
         found = begun(params, state, None if half is None else rule.flat(half))
         return Rod(params, state, rule.tree(found.weights), found.fast, begin_track(params, count))
 
+    @fully_precise
     def step(now: Rod) -> tuple[Rod, Averages]:
         middle, half = Phase(rule.flat(now.params), fast(now.state)), Phase(rule.flat(now.half), now.fast)
         used = rule.gauge_like(middle.weights)

@@ -12,6 +12,7 @@ from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.stabilized import REACH, chebyshev_step, most_stages, stages_for
 from toylab.felt import felt_hessian
+from toylab.full_precision import fully_precise
 from toylab.gauging import Gauge, Kind, gauge
 from toylab.problems.base import Problem
 
@@ -64,6 +65,7 @@ def stable_flow_steps(
     def init(params: PyTree, state: PyTree = None) -> Smooth:
         return Smooth(params, transform.init(params) if state is None else state, begin_track(params, count))
 
+    @fully_precise
     def step(now: Smooth) -> tuple[Smooth, Averages]:
         w, slow = rule.flat(now.params), rule.slow(now.state)
         used = rule.gauge_like(w)
