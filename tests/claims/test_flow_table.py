@@ -23,7 +23,9 @@ def record(seed, value):
 
 def test_every_model_has_its_line_and_what_it_does_not_say_is_empty():
     head, _, first, second = markdown([record(10, 0.5), record(11, 0.5)]).splitlines()
-    assert first.startswith("| gd 0.28, digits_mlp, mse, 3000 (2) | stable_flow | 0.5 | 0.5 | 0.5 | 50 % |  | 50 %")
+    assert first.startswith(
+        "| gd 0.28, digits_mlp, mse, 3000 from 0 (2) | stable_flow | 0.5 | 0.5 | 0.5 | 50 % |  | 50 %"
+    )
     assert second.startswith("|  | rod_flow |")
     assert head.count("|") == first.count("|") == second.count("|") == len(COLUMNS) + 3
 

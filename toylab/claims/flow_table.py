@@ -46,7 +46,7 @@ def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = LO
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
     """The records as a table in Markdown: a line for a model on a setting, mean (lowest to highest) of the seeds."""
-    head = ["rule, problem, loss, steps (seeds)", "model", *COLUMNS.values()]
+    head = ["rule, problem, loss, steps from (seeds)", "model", *COLUMNS.values()]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, alike in _settings(found).items():
         told = f"{name} ({len(alike)})"
@@ -67,7 +67,8 @@ def _settings(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
     for one in found:
         setting = one["setting"]
         loss = setting["settings"].get("loss", "mse")
-        name = f"{setting['rule']} {setting['learning_rate']:g}, {setting['problem']}, {loss}, {setting['steps']}"
+        length = f"{setting['steps']} from {setting['warm_up']}"
+        name = f"{setting['rule']} {setting['learning_rate']:g}, {setting['problem']}, {loss}, {length}"
         same = alike.setdefault(name, [])
         if same and {**same[0]["setting"], "seed": 0} != {**setting, "seed": 0}:
             raise ValueError(f"two settings are called {name!r} in the table of models")
