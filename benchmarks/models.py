@@ -19,9 +19,9 @@ def main(path: Path) -> None:
     jax.config.update("jax_enable_x64", True)
     found = json.loads(path.read_text())["records"] if path.exists() else []
     for setting in missing(found):
-        found.append(record(setting))
         environment = environment_record(seed=0, tier="long", sabotage=False)
-        content = {"date": datetime.date.today().isoformat(), "environment": environment, "records": found}
+        found.append({**record(setting), "environment": environment})
+        content = {"date": datetime.date.today().isoformat(), "records": found}
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         print(setting.label, flush=True)
 
