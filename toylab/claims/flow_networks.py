@@ -64,6 +64,7 @@ GRID = (
     Setting("adamw", 3e-3, 2000, ADAPTIVE, warm_up=20, count=12),
     Setting("nadam", 1e-3, 2000, ADAPTIVE, warm_up=20, count=12),
     Setting("heavy_ball", 0.42, 3000, (("momentum", 0.5),), warm_up=20, models=AVERAGED),
+    Setting("nesterov", 0.2, 3000, (("momentum", 0.9),), warm_up=20, models=("central_map", "central_flow")),
     Setting("gd", 0.5, 3000, (), "chebyshev_mlp", CHEBYSHEV, models=EVERY_MODEL),
     Setting("scalar_rmsprop", 0.02, 3000, (("decay", 0.99),), "chebyshev_mlp", CHEBYSHEV, 20, models=AVERAGED),
     Setting("adam", 4e-3, 3000, ADAPTIVE, "chebyshev_mlp", CHEBYSHEV, 20, models=AVERAGED),
@@ -266,6 +267,37 @@ SETTLED_LOSS = Claim(
 )
 
 
+SHOWN = 5
+
+
+def _levels(sample: Iterable[Setting]) -> dict[str, np.ndarray]:
+    """The largest edge ratios (SHOWN,), averaged over the settled phase: the optimizer's, and the central map's."""
+    found = {}
+    for setting in sample:
+        comparison = compared(setting)
+        said = next(run.averages for run in comparison.runs if run.name == "central_map")
+        for name, ratios in {"optimizer": comparison.measured.edge_ratios, "map": said.edge_ratios}.items():
+            found[f"{setting.label}, {name}"] = np.asarray(ratios)[comparison.settled :, :SHOWN].mean(axis=0)
+    return found
+
+
+def _told_levels(found: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {', '.join(f'{ratio:.3f}' for ratio in levels)}" for label, levels in found.items())
+    return f"{listed}.  Only the first of the optimizer's is at the edge, where the map keeps several"
+
+
+LEVELS = Claim(
+    id="flows/levels_of_adam",
+    tier="long",
+    statement="the five largest edge ratios of Adam late in training, averaged over time, beside the central map's",
+    source="measured: what is left of the map's error once the path before is taken away",
+    comparison=measurement(),
+    draw=_draw([setting for setting in SETTLED if setting.rule == "adam"]),
+    measure=_levels,
+    finding=_told_levels,
+)
+
+
 def _table(sample: Iterable[Setting]) -> dict[str, float]:
     return {
         f"{setting.label}, {run.name}": float("nan")
@@ -292,4 +324,4 @@ EVERY = Claim(
     finding=_told,
 )
 
-CLAIMS = [CLOSER, WHERE_RUNS_SPLIT, LOSS, VARIANCE, SETTLED_DISTANCE, SETTLED_LOSS, EVERY]
+CLAIMS = [CLOSER, WHERE_RUNS_SPLIT, LOSS, VARIANCE, SETTLED_DISTANCE, SETTLED_LOSS, LEVELS, EVERY]
