@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 
 from figures import style
 from figures.model_paths import LOOKS
-from toylab.claims import flow_networks
-from toylab.claims.flow_networks import Setting, compared
+from toylab.claims import flow_settings
+from toylab.claims.flow_settings import Setting, compared
 
-GD = replace(flow_networks.GD, models=("central_map", "central_flow"))
-RMSPROP, ADAM = flow_networks.RMSPROP, flow_networks.ADAM
+GD = replace(flow_settings.GD, models=("central_map", "central_flow"))
+RMSPROP, ADAM = flow_settings.RMSPROP, flow_settings.ADAM
 """The runs that the claims are about, the central flow beside the first; one process computes each of them once."""
 
 TITLES = {"gd": "gradient descent", "rmsprop": "RMSProp", "adam": "Adam"}

@@ -1,8 +1,6 @@
 """`python -m toylab` is the command `toylab`."""
 
-import sys
-
-from toylab.cli import main
+from toylab.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

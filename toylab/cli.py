@@ -41,6 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
+def entry() -> NoReturn:
+    """The command `toylab`: `main`, and its code.
+
+    Ctrl-C ends the process at once: with a compilation under way in another thread the interpreter's own end crashes.
+    """
+    code = main()
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise BadInput(message, f"see {self.prog} --help")

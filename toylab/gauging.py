@@ -16,10 +16,15 @@ PyTree = Any
 
 
 class Kind(NamedTuple):
-    """The discrete part, which runs that share a compiled program have in common: hashable, static under jit."""
+    """The discrete part, which runs that share a compiled program have in common: hashable, static under jit.
+
+    `unaveraged`: why the rule's oscillation at its edge is not one of period two around a mean that follows the mean
+    gradient, as all central models assume; empty where it is.
+    """
 
     roles: Roles
     delay: int
+    unaveraged: str = ""
 
 
 class Gauge(NamedTuple):
@@ -43,7 +48,17 @@ def numbers(found: filters.Filter) -> Gauge:
 def gauge(transform: optax.GradientTransformation, params: PyTree) -> tuple[Kind, Gauge]:
     """Kind and numbers of one built rule on parameters like `params`. Raises NoLinearEdge with the reason."""
     found = filters.held_filter(transform)
-    return Kind(leaf_roles(transform, params), found.delay), numbers(found)
+    return Kind(leaf_roles(transform, params), found.delay, _unaveraged(found)), numbers(found)
+
+
+def _unaveraged(found: filters.Filter) -> str:
+    if found.crossing == "neimark_sacker":
+        return f"it crosses its edge as a complex pair, at the angle {found.angle:.3g}, not by a flip"
+    if found.structural:
+        return "a mode of its own memory never fades"
+    if not (np.isfinite(found.gain_dc) and found.gain_dc > 0):
+        return f"its averaged steps do not follow the mean gradient: eta Q(1) = {found.gain_dc:.3g}"
+    return ""
 
 
 def gauges(

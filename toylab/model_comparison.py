@@ -90,6 +90,11 @@ class Comparison:
     travelled: float
     refused: dict[str, str]
 
+    @property
+    def crowded(self) -> float:
+        """The share of steps at which all followed eigenvalues are above .95 of the edge: others may be, unseen."""
+        return float(np.mean(np.min(np.asarray(self.measured.edge_ratios), axis=1) > NEAR))
+
 
 def compare(
     problem: Problem,
@@ -113,11 +118,12 @@ def compare(
 
     The errors of a model, each None where it does not say, it diverged or there is no such phase:
     `distance`: at the end, over the distance travelled; `distance_ratio`: the stable flow's over this one's, at the
-    end; `onset_ratio`: the same in the middle of the first half after the onset (the first overshoot);
+    end; `onset_ratio`: the same half-way between the onset and the settled phase; `overshoot_ratio`: the same for mean
+    distances in the first overshoot, from the onset to where the largest edge ratio first falls below 1 again;
     `loss_error`, `edge_ratio_error`: mean error of the averages over windows of about 200 steps of the loss and the
     largest edge ratio, over the mean of these averages; `gradient_error`, `variance_error`: relative error of the
     average over the whole phase of the squared gradient and of the oscillation's total variance, which come in bursts;
-    `critical_error`: mean absolute error of the number of critical eigenvalues; `smoothed_10`, `smoothed_20`: mean
+    `critical_error`: mean absolute error of the number of edge ratios above .95; `smoothed_10`, `smoothed_20`: mean
     relative error of the loss, both smoothed by a Gaussian of that many steps.  These are taken in the settled phase,
     the second half of what follows the onset.
     `gradients_per_step`: with a Hessian product as 2 and a third derivative as 4; `seconds_per_step`: without
@@ -197,7 +203,7 @@ def _typical(twins: Sequence[ModelRun]) -> ModelRun:
 
 
 def _share(distance: float, travelled: float) -> float:
-    """Over the distance travelled; nan where the optimizer did not move."""
+    """Over the distance travelled, or another one; nan where that is zero."""
     return distance / travelled if travelled else float("nan")
 
 
@@ -303,13 +309,15 @@ def _errors(
         return _number(stable[index] / distances[index]) if distances[index] > 0 else None
 
     middle = None if onset is None or settled is None else int(np.searchsorted(times, (onset + settled) // 2))
-    truth = np.sum(np.asarray(measured.edge_ratios) > NEAR, axis=1)
-    critical = None if settled is None else np.mean(np.abs(said.critical[settled:] - truth[settled:]))
+    ratios = np.asarray(measured.edge_ratios)
+    over = slice(0) if onset is None else _overshoot(ratios[:, 0], onset, times)
+    critical = None if settled is None else np.mean(np.abs(_critical(said.edge_ratios) - _critical(ratios))[settled:])
     gradients = said.gradients + PRODUCT * said.products + THIRD * said.thirds
     return {
         "distance": float(distances[-1]),
         "distance_ratio": ratio(-1),
         "onset_ratio": None if middle is None else ratio(min(middle, len(distances) - 1)),
+        "overshoot_ratio": _number(_share(float(np.sum(stable[over])), float(np.sum(distances[over])))),
         "loss_error": relative(said.mean_loss, measured.loss, WINDOW),
         "gradient_error": relative(said.mean_square, measured.square),
         "edge_ratio_error": relative(said.edge_ratios[:, 0], measured.edge_ratios[:, 0], WINDOW),
@@ -319,6 +327,22 @@ def _errors(
         "gradients_per_step": float(np.mean(gradients)),
         "unconverged": float(np.mean(~said.converged)),
     }
+
+
+def _critical(ratios: Any) -> np.ndarray:
+    """How many edge ratios (T, K) are above .95; nan where nothing is said."""
+    ratios = np.asarray(ratios)
+    return np.where(np.isnan(ratios).all(axis=1), np.nan, np.sum(ratios > NEAR, axis=1))
+
+
+def _overshoot(ratio: np.ndarray, onset: int, times: np.ndarray) -> slice:
+    """The places in `times` of the first overshoot; none if the largest edge ratio (T,) never exceeds 1 and returns."""
+    above = np.flatnonzero(ratio[onset:] > 1)
+    back = np.flatnonzero(ratio[onset:][above[0] :] < 1) if above.size else above
+    if not back.size:
+        return slice(0)
+    end = onset + above[0] + back[0]
+    return slice(int(np.searchsorted(times, onset)), int(np.searchsorted(times, end)) + 1)
 
 
 def _windows(series: np.ndarray, window: int | None) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 
-from toylab.claims.flow_networks import GRID, LONG
+from toylab.claims.flow_settings import GRID, LONG
 from toylab.claims.flow_table import COLUMNS, described, markdown, missing
 
 
@@ -14,7 +14,7 @@ def test_a_setting_is_missing_until_a_file_has_it():
 
 
 def record(seed, value):
-    errors = dict.fromkeys(COLUMNS, value) | {"variance_error": None}
+    errors = dict.fromkeys(COLUMNS, value) | {"variance_error": None, "unconverged": 0.0}
     return {
         "setting": described(GRID[0]) | {"seed": seed},
         "models": [{"name": name, **errors} for name in ("stable_flow", "rod_flow")],
@@ -37,3 +37,10 @@ def test_seeds_are_told_by_mean_lowest_and_highest():
     silent = record(11, 0.25)
     silent["models"][0]["distance"] = None
     assert "| stable_flow |  | 0.38 (" in markdown([record(10, 0.5), silent]).splitlines()[2]
+
+
+def test_a_model_that_did_not_converge_says_so():
+    lost = record(11, 0.25)
+    lost["models"][1]["unconverged"] = 0.9
+    _, _, first, second = markdown([record(10, 0.5), lost]).splitlines()
+    assert "| stable_flow |" in first and "| rod_flow (unconverged in 45% of the steps) |" in second

@@ -31,9 +31,9 @@ LINE = (
     "--models central_map,edge_flow"
 )
 FIELDS = {
-    "name", "distance", "distance_ratio", "onset_ratio", "loss_error", "gradient_error", "edge_ratio_error",
-    "variance_error", "critical_error", "smoothed_10", "smoothed_20", "gradients_per_step", "unconverged",
-    "seconds_per_step",
+    "name", "distance", "distance_ratio", "onset_ratio", "overshoot_ratio", "loss_error", "gradient_error",
+    "edge_ratio_error", "variance_error", "critical_error", "smoothed_10", "smoothed_20", "gradients_per_step",
+    "unconverged", "seconds_per_step",
 }  # fmt: skip
 BAD = {
     "optax:sign_sgd --set learning_rate=.1": ("optax:sign_sgd has no linear edge: the held step", "linear"),

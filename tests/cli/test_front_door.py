@@ -89,3 +89,16 @@ def test_a_doctor_who_finds_something_says_so(monkeypatch, capsys, tmp_path):
 def test_this_process_stays_in_double_precision():
     assert jax.config.jax_enable_x64
     assert toylab.__file__
+
+
+@pytest.mark.parametrize(("code", "said"), [(130, ""), (2, "torn down\n")])
+def test_ctrl_c_ends_the_process_without_its_teardown(code, said):
+    """A compilation in another thread would crash it."""
+    source = (
+        "import atexit, toylab.cli as cli\n"
+        "atexit.register(print, 'torn down')\n"
+        f"cli.main = lambda: {code}\n"
+        "cli.entry()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (code, said)

@@ -6,7 +6,7 @@ from pathlib import Path
 import sympy
 
 from toylab.claims import flow_table
-from toylab.claims.flow_networks import LONG
+from toylab.claims.flow_settings import LONG
 from toylab.claims.network_table import markdown
 from toylab.cli import main
 from toylab.optimizers import NAMED

@@ -5,8 +5,13 @@ import numpy as np
 import optax
 import pytest
 
+from theory import errors
+from theory.averaging import central_flow_law
 from toylab import problems
-from toylab.model_comparison import compare
+from toylab.dynamics import central_flow_steps, central_map_steps, rod_flow_steps
+from toylab.held import NoLinearEdge
+from toylab.model_comparison import _critical, _overshoot, compare
+from toylab.optimizers import NAMED
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,29 @@ def test_what_cannot_be_compared_is_refused():
         compare(problem, optax.sgd(0.1), 2)
     with pytest.raises(ValueError, match=r"models rope.*rod_flow"):
         compare(problem, optax.sgd(0.1), 10, models=["rope"])
+
+
+@pytest.mark.parametrize("rule", ["delayed_gradient", "schedule_free_sgd", "ema_cascade"])
+def test_models_of_the_average_refuse_what_the_theory_refuses(rule):
+    settings = {"ema_cascade": {"b1": 0.9, "b2": 0.9}}.get(rule, {})
+    transform = NAMED[rule](learning_rate=0.1, **settings)
+    problem = problems.quadratic(jnp.array([1.0, 0.5]))
+    with pytest.raises(errors.NoLinearEdge):
+        central_flow_law(NAMED[rule])
+    for model in (central_map_steps, central_flow_steps, rod_flow_steps):
+        with pytest.raises(NoLinearEdge, match=r"does not cover this rule: (it crosses|a mode)"):
+            model(problem, transform)
+
+
+def test_the_first_overshoot_ends_where_the_ratio_is_back():
+    ratio = np.array([0.5, 0.96, 0.99, 1.1, 1.2, 1.05, 0.97, 1.01, 0.9])
+    times = np.arange(1, 10)
+    assert list(times[_overshoot(ratio, 1, times)]) == [1, 2, 3, 4, 5, 6]
+    assert list(times[::2][_overshoot(ratio, 1, times[::2])]) == [1, 3, 5, 7]
+    assert not times[_overshoot(np.minimum(ratio, 0.99), 1, times)].size
+    assert not times[_overshoot(np.maximum.accumulate(ratio), 1, times)].size
+
+
+def test_critical_are_ratios_near_the_edge_for_runs_and_models_alike():
+    several = np.array([[1.0, 0.96, 0.9], [0.94, np.nan, np.nan], [np.nan] * 3])
+    np.testing.assert_array_equal(_critical(several), [2, 0, np.nan])

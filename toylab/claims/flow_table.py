@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from toylab.claims.flow_networks import LONG, Setting, compared
+from toylab.claims.flow_settings import LONG, Setting, compared
 
 COLUMNS = {
     "distance": "distance / travelled",
     "distance_ratio": "times closer than stable",
-    "onset_ratio": "at the onset",
+    "onset_ratio": "half-way to the settled phase",
     "loss_error": "loss error",
     "variance_error": "variance error",
     "edge_ratio_error": "edge ratio error",
@@ -53,7 +53,7 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
         for model in (errors["name"] for errors in alike[0]["models"]):
             seeds = [errors for one in alike for errors in one["models"] if errors["name"] == model]
             cells = [_cell(column, [errors[column] for errors in seeds]) for column in COLUMNS]
-            lines.append("| " + " | ".join([told, model, *cells]) + " |")
+            lines.append("| " + " | ".join([told, model + _unsolved(seeds), *cells]) + " |")
             told = ""
     return "\n".join(lines)
 
@@ -78,6 +78,12 @@ def _settings(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
 
 def _lists(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings}
+
+
+def _unsolved(seeds: Sequence[Mapping[str, Any]]) -> str:
+    """What is said of a model whose solvers missed their tolerance in more than a hundredth of the steps."""
+    share = sum(errors["unconverged"] for errors in seeds) / len(seeds)
+    return f" (unconverged in {share:.0%} of the steps)" if share > 0.01 else ""
 
 
 def _cell(column: str, values: Sequence[float | None]) -> str:

@@ -152,6 +152,7 @@ def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
             "travelled": compared.travelled,
             "onset": compared.onset,
             "settled": compared.settled,
+            "crowded": compared.crowded,
             "diverged": int(lost[0]) if lost.size else None,
             "models": [run.errors for run in compared.runs],
             "refused": compared.refused,
@@ -222,6 +223,11 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     yield f"distance: at the end, over the distance travelled ({travelled}); times closer: than the stable flow then"
     yield "twin: the optimizer, started 1e-6 of its weights' norm away: how far it is from itself"
     yield _phase(record)
+    if record["crowded"] > 0:
+        yield (
+            f"in {record['crowded']:.0%} of the steps all eigenvalues that are followed are at the edge, and more may "
+            "be: raise --eigenvalues"
+        )
 
 
 def _phase(record: dict[str, Any]) -> str:

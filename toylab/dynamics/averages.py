@@ -13,7 +13,8 @@ class Averages(NamedTuple):
     `params`: the mean of the weights. `loss` () there, and `mean_loss` (), the time average of the optimizer's loss
     around it, loss + tr(H Sigma)/2 with Sigma the covariance of the oscillation; `mean_square` (): the time average of
     |grad L|^2. `edge_ratios` (K,): the largest eigenvalues of P^-1 H over the rule's threshold, descending, P as the
-    model's average has it. `critical` (): how many directions oscillate. `variances` (K,): eigenvalues of P^1/2 Sigma
+    model's average has it. `critical` (): how many directions take part in the
+    oscillation, as the model has it. `variances` (K,): eigenvalues of P^1/2 Sigma
     P^1/2, descending. `residual` (): how far the constraints are from being met, `converged` (): whether all solvers
     within the step did. Cost of the step: `substeps` (), `gradients` (), Hessian `products` (), third derivatives
     `thirds` ().

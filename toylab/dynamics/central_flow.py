@@ -11,10 +11,10 @@ from jax.typing import ArrayLike
 from toylab.curvature import begin_track
 from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
-from toylab.dynamics.mean_step import MeanStep
+from toylab.dynamics.mean_step import averaged_rule
 from toylab.dynamics.oscillation import Mean, averages, balance, displaced, geometry, stiffness
 from toylab.full_precision import fully_precise
-from toylab.gauging import Gauge, Kind, gauge
+from toylab.gauging import Gauge, Kind
 from toylab.problems.base import Problem
 
 PyTree = Any
@@ -26,7 +26,7 @@ FIRST = LONGEST / 8
 """Of the first substep, whose error nothing is known of."""
 
 MOST = 1_000
-"""Substeps of one step at most."""
+"""Substeps of one step at most; a step that needs more ends early, and is not `converged`."""
 
 
 class Averaged(NamedTuple):
@@ -78,8 +78,7 @@ def central_flow_steps(
     Source: Cohen, Damian et al., arXiv:2410.24206, for GD and RMSProp; with a filter: `theory.central_flow_law`.
     """
     share = float(curvature_penalty)
-    kind, numbers = gauge(transform, problem.params) if measured is None else measured
-    rule = MeanStep(transform, kind, numbers, problem.params)
+    rule = averaged_rule(transform, problem.params, measured, "the central flow")
 
     def init(params: PyTree, state: PyTree = None) -> Averaged:
         mean = Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
@@ -136,6 +135,7 @@ def central_flow_steps(
         there = done.now._replace(mean=done.now.mean._replace(state=after))
         products, thirds = done.cost
         spent = {"substeps": done.count, "gradients": done.count + 1, "products": products, "thirds": thirds}
-        return there, done.first._replace(**spent, converged=done.sound)
+        whole = done.time >= 1 - 1e-6  # not where the substeps were too many
+        return there, done.first._replace(**spent, converged=done.sound & whole)
 
     return Kernel(init, step)

@@ -8,10 +8,10 @@ import optax
 from toylab.curvature import begin_track
 from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
-from toylab.dynamics.mean_step import MeanStep
+from toylab.dynamics.mean_step import averaged_rule
 from toylab.dynamics.oscillation import Mean, averages, balance, displaced, geometry, stiffness
 from toylab.full_precision import fully_precise
-from toylab.gauging import Gauge, Kind, gauge
+from toylab.gauging import Gauge, Kind
 from toylab.problems.base import Problem
 
 PyTree = Any
@@ -44,13 +44,14 @@ def central_map_steps(
     known or differs between members of a sweep.  `count`: how many eigenvalues are followed, and may become critical.
     `curvature_penalty` False deletes grad tr(H Sigma)/2: only P answers to the oscillation (no use without a P).
     Assumes: rules whose slow leaves are smooth functions of the gradient; P and H change little in one period of the
-    oscillation; the memory of the fast state is short against the envelope of the oscillation.
+    oscillation; the memory of the fast state is short against the envelope of the oscillation.  The penalty acts at
+    once, not through the fast state, and the Newton step stands ahead of the rule's mean by `newton_lag_error` of
+    `theory.central_map_law`: less than what the minimum of the mean force moves in one step.
     Cost: one gradient, about `count` Hessian products, n (n + 1)/2 third derivatives with n critical directions.
-    Raises NoLinearEdge (a ValueError) for a rule without an edge.
+    Raises NoLinearEdge (a ValueError) for a rule without an edge, or whose edge is no flip.
     """
     share = float(curvature_penalty)
-    kind, numbers = gauge(transform, problem.params) if measured is None else measured
-    rule = MeanStep(transform, kind, numbers, problem.params)
+    rule = averaged_rule(transform, problem.params, measured, "the central map")
 
     def init(params: PyTree, state: PyTree = None) -> Mean:
         return Mean(params, transform.init(params) if state is None else state, begin_track(params, count))

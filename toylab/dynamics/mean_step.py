@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from toylab import filters
 from toylab.gauging import Gauge, Kind, gauge
-from toylab.held import held_step
+from toylab.held import NoLinearEdge, held_step
 
 PyTree = Any
 
@@ -75,16 +76,34 @@ class MeanStep(NamedTuple):
         return gauge.gain * (gradient + gauge.coupled * weights) + gauge.decay * preconditioner * weights
 
 
+def averaged_rule(
+    transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
+) -> MeanStep:
+    """The rule as a model of its average needs it; `name` is the model's.
+
+    Raises NoLinearEdge for a rule without an edge, and for one whose oscillation there is not of period two around a
+    mean that follows the mean gradient: a crossing by a complex pair, a memory that never fades.
+    """
+    kind, numbers = gauge(transform, params) if measured is None else measured
+    if kind.unaveraged:
+        raise NoLinearEdge(f"{name} does not cover this rule: {kind.unaveraged}", "see toylab derive for its edge")
+    return MeanStep(transform, kind, numbers, params)
+
+
 def plain_learning_rate(
     transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
 ) -> Any:
-    """The learning rate of plain gradient descent; `name` is the model's. For known numbers: not for use under a trace.
+    """The learning rate of plain gradient descent; `name` is the model's.
 
-    Raises ValueError for every other rule, weight decay included.
+    Raises ValueError for every other rule, weight decay included; NaN for a weight decay that is not known yet, under a
+    trace.
     """
     kind, numbers = gauge(transform, params) if measured is None else measured
     memory = kind.roles.slow or kind.roles.fast or kind.delay
-    if memory or np.any(np.asarray(numbers.coupled)) or np.any(np.asarray(numbers.decay)):
+    decays = numbers.coupled, numbers.decay
+    if not memory and any(isinstance(decay, Tracer) for decay in decays):
+        return jnp.where((jnp.asarray(decays[0]) == 0) & (jnp.asarray(decays[1]) == 0), numbers.impulse, jnp.nan)
+    if memory or np.any(np.asarray(decays)):
         raise ValueError(
             f"{name}: got a rule with memory, a preconditioner or weight decay, needs plain gradient descent: "
             "try central_map, central_flow or rod_flow"

@@ -11,11 +11,11 @@ from jax import Array, lax
 from toylab.curvature import Track, begin_track, follow
 from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
-from toylab.dynamics.mean_step import MeanStep
+from toylab.dynamics.mean_step import averaged_rule
 from toylab.dynamics.oscillation import reciprocal
 from toylab.felt import felt_hessian
 from toylab.full_precision import fully_precise
-from toylab.gauging import Gauge, Kind, gauge
+from toylab.gauging import Gauge, Kind
 from toylab.problems.base import Problem
 
 PyTree = Any
@@ -113,23 +113,23 @@ def rod_flow_steps(
     the middle are followed for `edge_ratios`; P there and in `variances` (1,), the d_w^T P d_w of the weights, is at
     <n+>.  `mean_loss` and `mean_square` are means of the two ends.  There are no constraints: `residual` is NaN.
     Cost: 3 + 4 `substeps` gradients, 4 `substeps` Hessian products and what `follow` needs.
-    Raises NoLinearEdge (a ValueError) for a rule without an edge, ValueError for fewer than one substep.
+    Raises NoLinearEdge (a ValueError) for a rule without an edge, or whose edge is no flip, ValueError for fewer than
+    one substep.
     Source: Regis & Chewi, arXiv:2602.01480, equations of the flow; momentum and second moments in the manner of
     arXiv:2605.06821; the general form in F and the metric are ours.
     """
     if substeps < 1:
         raise ValueError(f"rod_flow_steps: got substeps={substeps}, needs at least 1: {SUBSTEPS} are stable at an edge")
-    kind, numbers = gauge(transform, problem.params) if measured is None else measured
-    rule = MeanStep(transform, kind, numbers, problem.params)
+    rule = averaged_rule(transform, problem.params, measured, "the rod flow")
     h = 1 / substeps
 
     def fast(state: PyTree) -> list[Array]:
         leaves = jax.tree.leaves(state)
-        return [leaves[i] for i in kind.roles.fast]
+        return [leaves[i] for i in rule.kind.roles.fast]
 
     def state_with(state: PyTree, fast: list[Array], slow: list[Array]) -> PyTree:
         leaves, tree = jax.tree.flatten(rule.with_slow(state, slow))
-        for i, leaf in zip(kind.roles.fast, fast, strict=True):
+        for i, leaf in zip(rule.kind.roles.fast, fast, strict=True):
             leaves[i] = leaf.astype(jnp.result_type(leaves[i]))
         return jax.tree.unflatten(tree, leaves)
 
