@@ -72,26 +72,29 @@ def steps(mine: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def losses(axes: Axes, mine: Mapping[str, np.ndarray]) -> None:
-    """The optimizer's loss, the average that the central map predicts, the loss at its mean, the stable flow's."""
+    """The optimizer's loss, the average that the central map predicts, the loss at its mean, the stable flow's; the
+    central flow's average as circles, where it was run."""
     t = steps(mine)
     axes.plot(t, mine["loss"], **WIDE)
     axes.plot(t, mine["stable_flow_loss"], **_look("stable_flow"))
     axes.plot(t, mine["central_map_loss"], color=style.BLACK, linewidth=0.8)
     axes.plot(t, mine["central_map_mean_loss"], color=MAP, linewidth=1.1)
+    _circles(axes, t, mine.get("central_flow_mean_loss"))
     late = mine["loss"][len(t) // 10 :]  # what comes before is steep, and the same for all
     axes.set(yscale="log", xlim=(0, t[-1]), ylim=(0.85 * mine["stable_flow_loss"].min(), 1.1 * late.max()))
     axes.set_ylabel("loss")
 
 
 def edges(axes: Axes, mine: Mapping[str, np.ndarray], shown: int, limits: tuple[float, float]) -> None:
-    """The `shown` largest edge ratios: the optimizer's at midpoints thin, the central map's thick; the stable flow's
-    largest until it leaves the panel's `limits`."""
+    """The `shown` largest edge ratios: the optimizer's at midpoints thin, the central map's thick, the central flow's
+    as circles; the stable flow's largest until it leaves the panel's `limits`."""
     t = steps(mine)
     axes.axhline(1, **style.LEVEL, zorder=1)
     axes.plot(t, mine["stable_flow_edges"][:, 0], **_look("stable_flow"))
     for index in reversed(range(min(shown, mine["edges"].shape[1]))):
         axes.plot(t, mine["edges"][:, index], color=SHADES[index], linewidth=0.5, alpha=0.8)
         axes.plot(t, mine["central_map_edges"][:, index], color=SHADES[index], linewidth=1.3)
+        _circles(axes, t, mine["central_flow_edges"][:, index] if "central_flow_edges" in mine else None)
     axes.set(xlim=(0, t[-1]), ylim=limits, ylabel="edge ratios")
 
 
@@ -119,15 +122,24 @@ def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], li
         *(Line2D([], [], **_look(name), **_mark(name)) for name in present(mine)),
         Line2D([], [], color=style.BLACK, linewidth=0.8),
         Line2D([], [], **style.LEVEL),
+        Line2D([], [], color=MAP, linewidth=0.5),
     ]
     labels = [
         "optimizer",
         *(name.replace("_", " ") for name in present(mine)),
         r"central map, only $L(\bar w)$",
         "edge",
+        "optimizer's eigenvalues",
     ]
     handles += [Line2D([], [], color=shade, linewidth=1.3) for shade in SHADES[1:shown]]
     return handles, labels + [f"{name} eigenvalue" for name in ("2nd", "3rd")[: shown - 1]]
+
+
+def _circles(axes: Axes, t: np.ndarray, series: np.ndarray | None) -> None:
+    """The central flow over the central map, which it hides otherwise or is hidden by."""
+    if series is not None:
+        look = {**_look("central_flow"), **_mark("central_flow"), "linestyle": "none", "markerfacecolor": "white"}
+        axes.plot(t, series, **look, markevery=(0.05, 0.1))
 
 
 def _mark(name: str) -> dict[str, Any]:
