@@ -30,7 +30,7 @@ def main(path: Path) -> None:
 
 def same(grid, row: dict) -> bool:
     """Whether `row` is of this grid."""
-    names = ("problem", "rule", "steps", "seeds")
+    names = ("problem", "rule", "steps", "seeds", "every", "one_by_one", "single")
     given = {**grid.settings, "hidden": list(grid.settings["hidden"])} if "hidden" in grid.settings else grid.settings
     return (
         all(getattr(grid, name) == row[name] for name in names)

@@ -37,7 +37,7 @@ STEPS, QUICK_STEPS, EVERY = 2200, 60, 20
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
     """At pairs of consecutive `steps` (T,) for all `momenta` and three `rates` (momenta, rates) each: `preconditioned`
-    sharpness (momenta, rates, T), its `plateau` mean and spread (momenta, rates, 2), 0 where the edge is not reached,
+    sharpness (momenta, rates, T), its `plateau` mean and spread (momenta, rates, 2), 0 where it did not settle,
     and the critical `k` (momenta,), eta times it; and the derived curve `curve` (2, points), b1 and k.
     """
     run = toylab.sweep(

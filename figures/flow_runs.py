@@ -138,7 +138,8 @@ def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], li
 def _circles(axes: Axes, t: np.ndarray, series: np.ndarray | None) -> None:
     """The central flow over the central map, which it hides otherwise or is hidden by."""
     if series is not None:
-        look = {**_look("central_flow"), **_mark("central_flow"), "linestyle": "none", "markerfacecolor": "white"}
+        open_: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white"}
+        look = {**_look("central_flow"), **_mark("central_flow"), **open_}
         axes.plot(t, series, **look, markevery=(0.05, 0.1))
 
 

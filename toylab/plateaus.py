@@ -6,12 +6,12 @@ import numpy as np
 
 
 class Plateau(NamedTuple):
-    """Where a recorded ratio settled. `outcome`: "settled", "never reached" (the edge), "diverged" or "too
-    short".
+    """Where a recorded ratio settled. `outcome`: "settled", "never reached" (the edge), "left" (began at or above the
+    edge and fell below it), "diverged" or "too short".
 
     `mean`, `spread`: average and standard deviation over time of the pair averages in the window, NaN unless
-    settled. `pairs`: how many. `reached`: the step at which the edge was first reached, -1 if never.
-    `window`: first and last step.
+    settled. `pairs`: how many. `reached`: the step at which the edge was reached, -1 if never, the first that was
+    recorded if the ratio began there and never crossed. `window`: first and last step.
     """
 
     outcome: str
@@ -28,11 +28,11 @@ REACHED = 0.95
 def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     """The plateau of a ratio recorded at `steps` (T,), which contain consecutive pairs (t, t + 1).
 
-    Consecutive values are averaged in disjoint pairs, so that an oscillation of period two cancels. The edge
-    is reached where they first cross 0.95 from below (at the start, if they are never below it): a fresh second moment
-    puts an adaptive rule above the edge for its first steps, which is no plateau. The window is the last half of the
-    steps from there to the end. A spread over time, not over seeds: correlated pairs make it no standard error of the
-    mean.
+    Consecutive values are averaged in disjoint pairs, so that an oscillation of period two cancels. The edge is
+    reached where they first cross 0.95 from below: a fresh second moment puts an adaptive rule above the edge for its
+    first steps, which is no plateau. The window is the last half of the steps from there to the end. Without a crossing
+    a run that began at or above 0.95 counts from its start: it left the edge if the mean of its window is below 0.95.
+    A spread over time, not over seeds: correlated pairs make it no standard error of the mean.
 
     Raises ValueError if the shapes differ or no two consecutive steps were recorded.
     """
@@ -47,8 +47,8 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
         raise ValueError("plateau: got no two consecutive steps, needs pairs (t, t + 1): record them with toylab.train")
     averages, times = 0.5 * (ratio[first] + ratio[first + 1]), steps[first]
     below = averages < REACHED
-    above = np.flatnonzero(~below & (np.maximum.accumulate(below) | ~below.any()))
-    reached = int(times[above[0]]) if above.size else -1
+    crossings = np.flatnonzero(~below & np.maximum.accumulate(below))
+    reached = int(times[crossings[0]]) if crossings.size else -1 if below[0] else int(times[0])
     if not np.isfinite(ratio).all():
         return Plateau("diverged", np.nan, np.nan, 0, reached, (-1, -1))
     if reached < 0:
@@ -57,6 +57,8 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     window = (int(times[times >= reached + (times[-1] - reached) / 2][0]), int(times[-1]) + 1)
     if inside.size < 2:
         return Plateau("too short", np.nan, np.nan, int(inside.size), reached, window)
+    if not crossings.size and below.any() and inside.mean() < REACHED:  # any: a mean of 0.95s may round to less
+        return Plateau("left", np.nan, np.nan, int(inside.size), reached, window)
     return Plateau("settled", float(inside.mean()), float(inside.std(ddof=1)), int(inside.size), reached, window)
 
 

@@ -207,8 +207,10 @@ def _finite(tree: PyTree) -> Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def _fill(dtype: Any) -> float | int:
-    return float("nan") if jnp.issubdtype(dtype, jnp.inexact) else -1
+def _fill(dtype: Any) -> float | int | bool:
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return float("nan")
+    return False if jnp.issubdtype(dtype, jnp.bool_) else -1
 
 
 SHORT, LONG = 0.5, 2.0  # seconds: a chunk that took less is followed by a larger one, one that took more by a smaller
@@ -252,7 +254,7 @@ def drive(
         carry, records = run_chunk(carry, start, stop)
         seen = len(plan.observed(stop)) - len(plan.observed(start))
         flat = {
-            name: values.reshape(*values.shape[:lead], -1, *values.shape[lead + 2 :])
+            name: values.reshape(*values.shape[:lead], plan.blocks * plan.pair, *values.shape[lead + 2 :])
             for name, values in ((name, np.asarray(values)) for name, values in records.items())
         }
         pieces.append({name: np.take(values, np.arange(seen), axis=lead) for name, values in flat.items()})

@@ -233,6 +233,20 @@ def test_a_folder_that_is_not_there(tmp_path) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("folder", [None, 3, b"images", "~nobody-of-this-name/images"])
+def test_what_is_no_folder(folder) -> None:
+    with pytest.raises(ValueError, match=r"cifar10_mlp: got folder=.* needs the name of a folder") as refusal:
+        problems.cifar10_mlp(folder)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 2.5, "3", None, True])
+@pytest.mark.parametrize("name", ["examples", "test_examples"])
+def test_what_is_no_number_of_images(tmp_path, name, number) -> None:
+    with pytest.raises(ValueError, match=rf"cifar10_cnn: got {name}=.* needs [01] to [15]0000$"):
+        problems.cifar10_cnn(tmp_path, **{name: number})
+
+
 @pytest.mark.parametrize("wanted", [{"examples": 50_001}, {"examples": 0}, {"test_examples": 10_001}])
 def test_more_of_cifar_than_there_is(tmp_path, wanted) -> None:
     with pytest.raises(ValueError, match=r"cifar10_mlp: got .*examples="):

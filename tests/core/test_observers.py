@@ -1,5 +1,7 @@
 """Every observer against its definition on problems where that can be computed otherwise, and mini-batches."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import toylab
-from toylab import observers, train
+from toylab import curvature, observers, train
 from toylab.curvature import dense_hessian
 from toylab.observing.batches import drawn_batch
 from toylab.observing.motion import sketch
@@ -90,6 +92,38 @@ def test_without_preconditioner_both_midpoints_agree(problem: toylab.Problem) ->
     np.testing.assert_allclose(run.midpoint_edge_ratio, run.midpoint_sharpness[:, 0] / 20, rtol=1e-3)
     critical = np.where(run.sharpness / 20 > 0.9, run.sharpness / 20, np.nan)
     np.testing.assert_allclose(run.critical_ratios, critical, rtol=1e-3)
+
+
+CURVED = observers(
+    sharpness=2, edge_ratio=2, midpoint_sharpness=2, midpoint_edge_ratio=2, critical=2, projections=2, alignment=True
+)
+MARKS = {
+    "sharpness_converged": (2,),
+    "edge_converged": (),
+    "edges_converged": (2,),
+    "midpoint_converged": (2,),
+    "midpoint_edge_converged": (),
+    "midpoint_edges_converged": (2,),
+    "critical_converged": (2,),
+    "projections_converged": (2,),
+    "alignment_converged": (),
+}
+
+
+def test_every_followed_pair_has_a_mark(problem: toylab.Problem) -> None:
+    seen, _ = jax.eval_shape(lambda w: toylab.observe_step(problem, GD, w, GD.init(w), CURVED), problem.params)
+    assert {name: mark.shape for name, mark in seen.items() if name.endswith("_converged")} == MARKS
+    assert all(seen[name].dtype == bool for name in MARKS)
+    assert seen["midpoint_edge_residuals"].shape == (2,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [96, 1])  # products for each pair: the default, and too few
+def test_the_marks_tell_what_converged(problem: toylab.Problem, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curvature, "follow", partial(curvature.follow, limit=limit))
+    run = train(problem, optax.sgd(2.0), 1, CURVED)  # a rule of its own: the program is traced anew
+    assert {name: bool(run.records[name].all()) for name in MARKS} == dict.fromkeys(MARKS, limit > 1)
+    assert {name: bool(run.records[name].any()) for name in MARKS} == dict.fromkeys(MARKS, limit > 1)
 
 
 @pytest.mark.slow

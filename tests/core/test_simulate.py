@@ -55,6 +55,19 @@ def test_a_diverged_run_freezes_at_its_last_finite_iterate() -> None:
     assert np.isfinite(jax.flatten_util.ravel_pytree(run.params)[0]).all()
 
 
+def test_what_a_frozen_run_did_not_see_is_not_converged() -> None:
+    run = train(problems.quadratic([1.0]), optax.sgd(3.0), 9, observers(sharpness=1), diverge_above=100.0)
+    reached = np.isfinite(run.sharpness)  # up to step 4, as below
+    np.testing.assert_array_equal(run.sharpness_converged, reached)
+    assert run.sharpness_converged.dtype == bool and 0 < reached.sum() < 9
+
+
+def test_a_rule_without_state_has_an_empty_record_of_it() -> None:
+    run = train(problems.quadratic([1.0]), optax.sgd(0.5), 5, observers(state=True), every=3, chunk=3)
+    np.testing.assert_array_equal(run.steps, [0, 1, 3, 4])
+    assert run.state_rms.shape == (4, 0) and np.isfinite(run.loss).all()
+
+
 def test_a_bound_on_the_loss_ends_a_run() -> None:
     run = train(problems.quadratic([1.0]), optax.sgd(3.0), 50, diverge_above=100.0)
     # w doubles in size each step from loss 1/2: 2^(2 t) / 2 > 100 first at t = 4

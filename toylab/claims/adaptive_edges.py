@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
-import optax
 
 import theory
 import toylab
@@ -19,7 +18,7 @@ from toylab.claims import blocked
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, equality, measurement, sign
-from toylab.claims.network_plateaus import PlateauGrid, numbers, plateaus, settled, starts, summary, told
+from toylab.claims.network_plateaus import PlateauGrid, numbers, settled, starts, summary, told
 from toylab.optimizers import NAMED
 from toylab.problems import digits_mlp
 
@@ -36,11 +35,12 @@ RATES = {  # four for each rule, within a factor of eight, under which the edge 
     "nadam": (1e-3, 2e-3, 4e-3, 8e-3),
     "amsgrad": (1e-3, 2e-3, 4e-3, 8e-3),
     "adagrad": (1e-2, 2e-2, 4e-2, 8e-2),
+    "unfactored_adafactor": (1.5e-4, 3e-4, 6e-4, 1.2e-3),
 }
 
 
-def _digits(key: Any, loss: str = "mse") -> toylab.Problem:
-    return digits_mlp(seed=key, loss=loss, **DIGITS)
+def _digits(key: Any) -> toylab.Problem:
+    return digits_mlp(seed=key, loss="mse", **DIGITS)
 
 
 def grid(label: str, fixed: Mapping[str, float], loss: str = "mse", steps: int = 3_000) -> PlateauGrid:
@@ -108,26 +108,30 @@ LEVELS = Claim(
 )
 
 
-def unfactored(learning_rate: float) -> optax.GradientTransformation:
-    """Adafactor's second moment, neither factored nor clipped: its decay 1 - t^-0.8 grows towards a plain mean."""
-    return optax.chain(optax.scale_by_factored_rms(factored=False), optax.scale_by_learning_rate(learning_rate))
-
-
 def _memory(label: str) -> dict[str, float]:
-    return {"decay": 0.99} if label == "rmsprop" else {} if label == "adagrad" else {"b2": 0.99}
+    return {"rmsprop": {"decay": 0.99}, "adagrad": {}, "unfactored_adafactor": {}}.get(label, {"b2": 0.99})
 
 
 GRIDS = [grid(label, _memory(label), loss) for loss in ("mse", "cross_entropy") for label in RATES]
+CHEBYSHEV = [
+    PlateauGrid(
+        problem="chebyshev_mlp",
+        settings={"degree": 3, "hidden": (32,)},
+        rule=rule,
+        fixed=fixed,
+        learning_rates=rates,
+        steps=4_000,
+        one_by_one=True,
+    )
+    for rule, fixed, rates in (
+        ("rmsprop", {"decay": 0.99}, (2e-4, 4e-4, 8e-4, 1.6e-3)),
+        ("adam", {"b1": 0.9, "b2": 0.99}, (2e-3, 4e-3, 8e-3, 1.6e-2)),
+    )
+]
 
 
 def _bands(sample: Any) -> dict[str, np.ndarray]:
-    found = {one.label: numbers(summary(settled(one))) for one in GRIDS}
-    for loss in ("mse", "cross_entropy"):
-        problem = partial(_digits, loss=loss)
-        rates, seen = {"learning_rate": RATES["rmsprop"]}, toylab.observers(edge_ratio=True)
-        runs = toylab.sweep(problem, unfactored, rates, 3_000, seeds=starts(3), every=20, observe=seen, one_by_one=True)
-        found[f"unfactored adafactor {loss}"] = numbers(summary(plateaus(runs)))
-    return found
+    return {one.label: numbers(summary(settled(one))) for one in GRIDS}
 
 
 BANDS = Claim(

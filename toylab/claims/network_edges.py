@@ -11,8 +11,7 @@ import theory
 from toylab.claims.ceilings import NETWORK_PLATEAU
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, measurement
-from toylab.claims.network_plateaus import PlateauGrid, Plateaus, numbers, settled, summary, told
-from toylab.optimizers import NAMED
+from toylab.claims.network_plateaus import RULES, PlateauGrid, Plateaus, numbers, settled, summary, told
 
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065), figures on gradient descent, Polyak and Nesterov momentum"
 
@@ -95,7 +94,7 @@ def _over_seeds(found: Plateaus) -> np.ndarray:
 
 def threshold(grid: PlateauGrid) -> float:
     """k*: eta lambda_max(P^-1 H) at the edge, derived from the rule's code."""
-    return theory.cached_edge(NAMED[grid.rule]).at(learning_rate=grid.learning_rates[0], **grid.fixed).k
+    return theory.cached_edge(RULES[grid.rule]).at(learning_rate=grid.learning_rates[0], **grid.fixed).k
 
 
 def _thresholds(sample: tuple[str, int]) -> dict[str, np.ndarray]:

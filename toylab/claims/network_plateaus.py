@@ -14,12 +14,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import toylab
 from toylab.optimizers import NAMED
 from toylab.problems import NAMED as PROBLEMS
 
-OUTCOMES = ("settled", "never reached", "diverged", "too short")
+OUTCOMES = ("settled", "never reached", "left", "diverged", "too short")
+
+
+def unfactored(learning_rate: float) -> optax.GradientTransformation:
+    """Adafactor's second moment, neither factored nor clipped: its decay 1 - t^-0.8 grows towards a plain mean."""
+    return optax.chain(optax.scale_by_factored_rms(factored=False), optax.scale_by_learning_rate(learning_rate))
+
+
+RULES = NAMED | {"unfactored_adafactor": unfactored}
+"""The rules of the grids by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +37,7 @@ class PlateauGrid:
     """One rule on one problem from `seeds` starts at several learning rates.
 
     **Fields:** `problem`, `settings` a name in `toylab.problems.NAMED` and its arguments but the seed, which is swept;
-    `rule`, `fixed` a name in `toylab.optimizers.NAMED` and its hyperparameters but the learning rate; `steps` of every
+    `rule`, `fixed` a name in `RULES` and its hyperparameters but the learning rate; `steps` of every
     run, observed in pairs every `every` steps; `one_by_one` as in `toylab.sweep`; `single`: in float32.
     """
 
@@ -120,7 +130,7 @@ def swept(grid: PlateauGrid, observe: Any = None, **others: Any) -> toylab.Sweep
     axes = {name: [value] for name, value in grid.fixed.items() if isinstance(value, float)}
     runs = toylab.sweep(
         _source(grid.problem, tuple(grid.settings.items()), grid.single),
-        NAMED[grid.rule],
+        RULES[grid.rule],
         {"learning_rate": grid.learning_rates, **axes},
         steps=grid.steps,
         seeds=starts(grid.seeds),
@@ -219,6 +229,9 @@ def row(grid: PlateauGrid, found: Plateaus, threshold: float) -> dict[str, Any]:
         "learning_rates": list(grid.learning_rates),
         "seeds": grid.seeds,
         "steps": grid.steps,
+        "every": grid.every,
+        "one_by_one": grid.one_by_one,
+        "single": grid.single,
         "threshold": threshold,
         **{name: getattr(of, name) for name in MEASURED},
         **{outcome.replace(" ", "_"): number for outcome, number in of.counts.items()},

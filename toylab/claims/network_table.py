@@ -14,6 +14,7 @@ GRIDS = (
     *network_edges.LONG,
     *convolutional_edges.GRIDS,
     *adaptive_edges.GRIDS,
+    *adaptive_edges.CHEBYSHEV,
 )
 """Digits with both losses, Chebyshev regression and the convolutional network, for every rule with an edge to tell."""
 
@@ -23,10 +24,10 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Run the grids and return one record each, ready for JSON; `said` is called with each as it is ready.
 
-    Keys: problem, settings, loss, rule, fixed, learning_rates, seeds, steps; threshold (k*, derived from the rule's
-    code); mean, low, high (edge ratio: over members, lowest and highest member), in_time, over_seeds,
-    over_learning_rates (standard deviations), level (mean of eta lambda_max(P^-1 H)), None where nothing settled;
-    settled, never_reached, diverged, too_short (members).
+    Keys: problem, settings, loss, rule, fixed, learning_rates, seeds, steps, every, one_by_one, single (the grid's);
+    threshold (k*, derived from the rule's code); mean, low, high (edge ratio: over members, lowest and highest member),
+    in_time, over_seeds, over_learning_rates (standard deviations), level (mean of eta lambda_max(P^-1 H)), None where
+    nothing settled; settled, never_reached, left, diverged, too_short (members).
     """
     found = []
     for grid in grids:
@@ -39,10 +40,10 @@ def rows(
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a table in Markdown."""
     head = (
-        "| problem, loss | rule | k* | learning rates | edge ratio (lowest to highest run) "
-        "| spread in time, seeds, rates | settled / never / diverged / too short |"
+        "| problem, loss | rule | k* | learning rates | steps | edge ratio (lowest to highest run) "
+        "| spread in time, seeds, rates | settled / never / left / diverged / too short |"
     )
-    return "\n".join([head, "|---|---|---|---|---|---|---|", *(_line(one) for one in found)])
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *(_line(one) for one in found)])
 
 
 def _line(one: Mapping[str, Any]) -> str:
@@ -51,9 +52,11 @@ def _line(one: Mapping[str, Any]) -> str:
     ratio = "" if one["mean"] is None else f"{one['mean']:.3f} ({one['low']:.2f} to {one['high']:.2f})"
     found = [one[name] for name in ("in_time", "over_seeds", "over_learning_rates")]
     spreads = ", ".join("-" if value is None else f"{value:.3f}" for value in found) if any(found) else ""
-    counts = " / ".join(str(one[name]) for name in ("settled", "never_reached", "diverged", "too_short"))
-    problem = f"{one['problem']}, {one['loss']}"
-    return f"| {problem} | {rule} | {one['threshold']:.4g} | {rates} | {ratio} | {spreads} | {counts} |"
+    counts = " / ".join(str(one[name]) for name in ("settled", "never_reached", "left", "diverged", "too_short"))
+    problem = f"{one['problem']}, {one['loss']}" + (", float32" if one["single"] else "")
+    return (
+        f"| {problem} | {rule} | {one['threshold']:.4g} | {rates} | {one['steps']} | {ratio} | {spreads} | {counts} |"
+    )
 
 
 def _is_nan(value: Any) -> bool:

@@ -18,7 +18,7 @@ from toylab.commands.recording import course, exit_code, recorded
 from toylab.commands.resolve import built_problem, resolved_rule
 from toylab.commands.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
 
-OUTCOMES = ("settled", "never reached", "diverged", "too short")
+OUTCOMES = ("settled", "never reached", "left", "diverged", "too short")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -95,7 +95,7 @@ def _told(plateau: dict[str, Any]) -> str:
     if plateau["outcome"] == "settled":
         first, last = plateau["window"]
         return f"plateau {plateau['mean']:.4f} ± {plateau['spread']:.4f} over steps {first} to {last}"
-    return f"plateau: {plateau['outcome']}"
+    return "plateau: left the edge" if plateau["outcome"] == "left" else f"plateau: {plateau['outcome']}"
 
 
 def _shown(value: Any) -> str:

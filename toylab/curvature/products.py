@@ -27,7 +27,8 @@ def gauss_newton(problem: Problem, params: PyTree) -> Callable[[PyTree], PyTree]
     the examples is in H_out. What is left of the Hessian, sum_i (d criterion / d output_i) grad^2 output_i, vanishes
     where the residuals do. Positive semidefinite if the criterion is convex. A product costs one forward and one
     backward pass through the linearised network: less than a Hessian product. All examples at once, whatever the
-    problem's `chunk`. Source: Schraudolph, Neural Computation 14 (2002) 1723, section 3.
+    problem's `chunk`: 12 GB for the 5,000 of `cifar10_cnn` in float64; `problem.take(jnp.arange(500))` has fewer.
+    Source: Schraudolph, Neural Computation 14 (2002) 1723, section 3.
 
     Raises ValueError if the problem's loss is not a `Model` (apply and criterion) on data.
     """

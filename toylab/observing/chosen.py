@@ -67,7 +67,8 @@ def observers(loss: bool = True, **others: int) -> Observers:
     | `edge_ratio=k` | `edge_ratio` (), 1 at the edge; `preconditioned_sharpness` (), `edge_residual` (); `excluded` |
     | | (), coordinates without a preconditioner; for k >= 2 also `edge_ratios` (k,), `edge_residuals` (k,) |
     | `critical=k` | `critical_ratios` (k,): the edge ratios above 0.9, at most k, then NaN; the others cost nothing |
-    | `midpoint_sharpness=k`, `midpoint_edge_ratio=k` | the same with H at (w_{t-1} + 2 w_t + w_{t+1})/4 |
+    | `midpoint_sharpness=k`, `midpoint_edge_ratio=k` | the same with H at (w_{t-1} + 2 w_t + w_{t+1})/4, their names |
+    | | beginning with `midpoint_` |
     | `projections=k` | on the k top eigenvectors: `projections` of w_t - midpoint, `gradient_projections`, each (k,); |
     | | `oscillation` = \\|w_t - midpoint\\| |
     | `alignment` | cosine of -grad L and grad S; `sharpening_rate` = -grad L . grad S; `grad_sharpness_sq` |
@@ -76,8 +77,10 @@ def observers(loss: bool = True, **others: int) -> Observers:
     | `step_size` | `step_norm` = \\|w_{t+1} - w_t\\|, `effective_step` = that over the gradient's norm |
     | `state` | `state_rms`: root mean square of each real leaf of the optimizer's state |
 
-    Each eigenvalue comes with its exact relative residual and with `..._converged`, False where the tolerance (relative
-    1e-3 of the value) was not met within the limit of products: such a value is a lower bound.
+    Each eigenvalue comes with its exact relative residual and with `..._converged` (`edges_converged` (k,) for
+    `edge_ratios`), False where the tolerance (relative 1e-3 of the value) was not met within the limit of products:
+    such a value is a lower bound. `projections_converged` (k,) and `alignment_converged` () say it of the pairs that
+    these use. Also False where there is no value.
     An option of False or 0 leaves the observer out. Raises ValueError for an unknown name or a negative option.
     """
     wanted: dict[str, int] = {"loss": loss, **others}

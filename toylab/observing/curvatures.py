@@ -31,7 +31,12 @@ def _sharpness(count: int) -> Observer:
 def _midpoint_sharpness(count: int) -> Observer:
     def observe(memory: PyTree, moment: Moment) -> tuple[PyTree, dict[str, Array]]:
         pairs, memory = tracked(memory, moment.problem.hessian(moment.midpoint), moment.midpoint)
-        return memory, {"midpoint_sharpness": pairs.value, "midpoint_residual": pairs.residual}
+        records = {
+            "midpoint_sharpness": pairs.value,
+            "midpoint_residual": pairs.residual,
+            "midpoint_converged": pairs.converged,
+        }
+        return memory, records
 
     return Observer(observe, lambda params: begin_track(params, count))
 
@@ -54,7 +59,7 @@ def _edge_ratio(count: int) -> Observer:
             "excluded": pairs.excluded,
         }
         if count > 1:
-            records |= {"edge_ratios": ratios, "edge_residuals": pairs.residual}
+            records |= {"edge_ratios": ratios, "edge_residuals": pairs.residual, "edges_converged": pairs.converged}
         return memory, records
 
     return Observer(observe, lambda params: begin_track(params, count), gauge=True)
@@ -67,9 +72,17 @@ def _midpoint_edge_ratio(count: int) -> Observer:
         matvec, inverse = felt_curvature(moment, moment.problem.hessian(moment.midpoint))
         pairs, memory = tracked(memory, matvec, moment.params, inverse)
         ratios = pairs.value / _threshold(moment, pairs.value.dtype)
-        records = {"midpoint_edge_ratio": ratios[0], "midpoint_edge_residual": pairs.residual[0]}
+        records = {
+            "midpoint_edge_ratio": ratios[0],
+            "midpoint_edge_residual": pairs.residual[0],
+            "midpoint_edge_converged": pairs.converged[0],
+        }
         if count > 1:
-            records |= {"midpoint_edge_ratios": ratios}
+            records |= {
+                "midpoint_edge_ratios": ratios,
+                "midpoint_edge_residuals": pairs.residual,
+                "midpoint_edges_converged": pairs.converged,
+            }
         return memory, records
 
     return Observer(observe, lambda params: begin_track(params, count), gauge=True)
@@ -90,6 +103,7 @@ def _critical(count: int) -> Observer:
             "critical_ratios": pairs.value / threshold,
             "critical_residuals": pairs.residual,
             "critical_products": pairs.products,
+            "critical_converged": pairs.converged,
         }
         return memory, records
 

@@ -55,6 +55,7 @@ def _projections(count: int) -> Observer:
             "projections": vectors @ swing,
             "gradient_projections": vectors @ ravel_pytree(moment.grads)[0],
             "oscillation": jnp.linalg.norm(swing),
+            "projections_converged": moment.pairs.converged[:count],
         }
 
     return stateless(records, pairs=count)

@@ -17,7 +17,8 @@ def _on(record: str, value: Callable[[Moment], Array]) -> Callable[[int], Observ
 
 
 def _test_loss(moment: Moment) -> Array:
-    return moment.problem.loss(moment.params, _test_examples(moment.problem, "test_loss"))
+    problem = moment.problem
+    return problem.mean(lambda examples: problem.loss(moment.params, examples), _test_examples(problem, "test_loss"))
 
 
 def _accuracy(moment: Moment) -> Array:
@@ -29,14 +30,20 @@ def _test_accuracy(moment: Moment) -> Array:
 
 
 def accuracy(problem: Problem, params: PyTree, data: PyTree) -> Array:
-    """The fraction of examples (of positions, for sequences) whose largest output is that of the target, ().
+    """The fraction of examples (of positions, for sequences) whose largest output is that of the target, (); in the
+    problem's chunks.
 
     Raises ValueError unless the loss is a `Model` with as many outputs as targets, at least two.
     """
-    if not isinstance(problem.loss, Model):
+    model = problem.loss
+    if not isinstance(model, Model):
         raise ValueError("accuracy needs the network's outputs: make the problem's loss a toylab.problems.Model")
-    inputs, targets = data
-    outputs = problem.loss.apply(params, inputs)
+    return problem.mean(lambda examples: _right(model, params, examples), data)
+
+
+def _right(model: Model, params: PyTree, examples: PyTree) -> Array:
+    inputs, targets = examples
+    outputs = model.apply(params, inputs)
     if outputs.shape != targets.shape or outputs.shape[-1] < 2:
         raise ValueError(
             f"accuracy needs one output and target for each class, got shapes {outputs.shape} and {targets.shape}: "

@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from toylab.curvature import sharpness_gradient
 from toylab.observing.base import Moment, Observer, stateless
 
 
@@ -20,19 +20,15 @@ def _alignment(option: int) -> Observer:
     def records(moment: Moment) -> dict[str, Array]:
         assert moment.pairs is not None, "asked for below"
         top = jax.tree.map(lambda leaf: leaf[0], moment.pairs.vector)
-
-        def quadratic_form(params: object) -> Array:
-            return jnp.asarray(optax.tree.vdot(top, moment.problem.hvp(params, top)))
-
-        slope, u, gradient = (
-            ravel_pytree(tree)[0] for tree in (jax.grad(quadratic_form)(moment.params), top, moment.grads)
-        )
+        turning = sharpness_gradient(moment.problem.value, moment.params, top)
+        slope, u, gradient = (ravel_pytree(tree)[0] for tree in (turning, top, moment.grads))
         rate = -(gradient @ slope)
         across = slope - (slope @ u) * u
         return {
             "alignment": rate / (jnp.linalg.norm(gradient) * jnp.linalg.norm(slope)),
             "sharpening_rate": rate,
             "grad_sharpness_sq": across @ across,
+            "alignment_converged": moment.pairs.converged[0],
         }
 
     return stateless(records, pairs=1)

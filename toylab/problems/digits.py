@@ -29,8 +29,8 @@ def digits_mlp(
     Start: weights normal with mean 0 and the variance of `scaling` ("lecun" 1/fan_in, "xavier", "mup"), biases 0,
     drawn from `seed` (an int, or a JAX random key, which may be traced), in float32 whatever the precision, so that
     both precisions start at the same point. `activation`: a name in `networks.ACTIVATIONS`. `chunk`: examples looked
-    at together. `params` is a tuple of (weight (fan_in, fan_out), bias (fan_out,)) pairs; `data` is (inputs (n, 64),
-    targets (n, 10)), `test` alike or None.
+    at together, None: all. `params` is a tuple of (weight (fan_in, fan_out), bias (fan_out,)) pairs; `data` is (inputs
+    (n, 64), targets (n, 10)), `test` alike or None.
 
     Raises ValueError for an unknown name, a width below one, or more examples than there are.
     """

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from toylab.problems.base import is_whole
+
 Examples = tuple[np.ndarray, np.ndarray]
 
 
@@ -30,6 +32,6 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def wanted(got: int, available: int, what: str, least: int = 1) -> int:
     """`got` if it is a whole number from `least` to `available`; else a ValueError that says so."""
-    if got != int(got) or not least <= got <= available:
-        raise ValueError(f"got {what}={got}, needs {least} to {available}")
+    if not is_whole(got) or not least <= got <= available:
+        raise ValueError(f"got {what}={got!r}, needs {least} to {available}")
     return int(got)

@@ -32,7 +32,7 @@ def cifar10(folder: str | Path, examples: int = 5000, test_examples: int = 0) ->
     """
     count = wanted(examples, BATCHES * RECORDS, "examples")
     held_out = wanted(test_examples, RECORDS, "test_examples", least=0)
-    place, ending, read = _found(Path(folder).expanduser())
+    place, ending, read = _found(folder)
     train = [read(place / f"data_batch_{i + 1}{ending}") for i in range(-(-count // RECORDS))]
     images, labels = (np.concatenate(parts)[:count] for parts in zip(*train, strict=True))
     pixels = _colours_last(images)
@@ -45,8 +45,12 @@ def cifar10(folder: str | Path, examples: int = 5000, test_examples: int = 0) ->
     return Dataset(((pixels - mean) / deviation, one_hot(labels, CLASSES)), test)
 
 
-def _found(folder: Path) -> tuple[Path, str, Callable[[Path], Batch]]:
+def _found(given: str | Path) -> tuple[Path, str, Callable[[Path], Batch]]:
     """Where the batches are, how their names end and who reads them."""
+    try:
+        folder = Path(given).expanduser()
+    except (TypeError, RuntimeError):  # no path; the home of nobody
+        raise ValueError(f"got folder={given!r}, needs the name of a folder: {TRY}") from None
     if not folder.is_dir():
         raise ValueError(f"got folder={str(folder)!r}, needs a folder that exists: {TRY}")
     for inside in FOLDERS:
