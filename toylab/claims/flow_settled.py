@@ -54,7 +54,7 @@ SETTLED_LOSS = Claim(
 )
 
 OVERSHOOT = tuple(
-    replace(GD, steps=1100, models=("central_map", "central_flow", "rod_flow", "edge_flow"), seed=FRESH + seed)
+    replace(GD, steps=1600, models=("central_map", "central_flow", "rod_flow", "edge_flow"), seed=FRESH + seed)
     for seed in range(3)
 )
 
