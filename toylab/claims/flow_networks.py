@@ -148,9 +148,9 @@ VARIANCE_OF_ALL = Claim(
     predicted=_bounds({}, 0.2),
     measure=_measured("variance_error"),
     expected="refuted",
-    finding="it is on the MLP and the regression but for Nesterov at momentum .9, 92 per cent off; on the CNN, where at "
-    "least as many eigenvalues are at the edge as are followed, one seed of gradient descent is 36 per cent off and one "
-    "of Adam 27",
+    finding="it is on the MLP and the regression but for Nesterov at momentum .9, 92 per cent off; on the CNN, where "
+    "at least as many eigenvalues are at the edge as are followed, one seed of gradient descent is 36 per cent off and "
+    "one of Adam 27",
 )
 
 
