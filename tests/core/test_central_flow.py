@@ -13,7 +13,7 @@ from theory import central_flow_scalar_rmsprop
 from toylab import Problem
 from toylab.claims import observed_order
 from toylab.curvature import dense_hessian
-from toylab.dynamics import rollout
+from toylab.dynamics import central_flow, rollout
 from toylab.dynamics.central_flow import central_flow_steps
 from toylab.dynamics.central_map import central_map_steps
 from toylab.optimizers import scalar_rmsprop
@@ -39,6 +39,14 @@ def test_below_the_edge_it_is_gradient_flow_to_first_order_in_the_tolerance():
         np.testing.assert_allclose(said.edge_ratios[:, 0], rate / 2, rtol=1e-12)  # rounding
     assert errors[-1] < tolerances[-1]
     assert observed_order(tolerances, errors) == pytest.approx(1, abs=0.3)
+
+
+def test_a_step_that_runs_out_of_substeps_is_not_converged(monkeypatch):
+    data, start = cubic(np.array([1.0, 0.5])), weights(1, -1)
+    for most, whole in ((1, False), (100, True)):  # the first substep is a sixteenth of a step
+        monkeypatch.setattr(central_flow, "MOST", most)
+        flow = kernel(central_flow_steps, "gd", 1, data, {"rate": 0.5}, {})
+        assert jax.jit(flow.step)(flow.init(start))[1].converged == whole
 
 
 def test_it_rests_where_the_map_does():

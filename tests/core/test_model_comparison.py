@@ -1,5 +1,7 @@
 """Models beside the optimizer's run: what is exact comes out as exact, what is refused or absent is said."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -58,7 +60,9 @@ def test_the_twin_is_the_optimizer_a_millionth_away(calm):
 
 def test_without_an_onset_there_is_no_settled_phase(calm):
     found, _ = calm
-    assert found.onset is None and found.settled is None
+    assert found.onset is None and found.settled is None and found.crowded == 0
+    at_the_edge = np.array([[1.01, 0.96], [1.0, 0.9], [0.97, 0.97], [0.96, np.nan]])
+    assert replace(found, measured=found.measured._replace(edge_ratios=at_the_edge)).crowded == 0.5
     for run in found.runs:
         errors = run.errors
         phased = ["loss_error", "gradient_error", "edge_ratio_error", "variance_error", "critical_error", "onset_ratio"]

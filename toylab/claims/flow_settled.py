@@ -44,8 +44,8 @@ SETTLED_DISTANCE = Claim(
 SETTLED_LOSS = Claim(
     id="flows/settled_loss",
     tier="long",
-    statement="and the loss that they predict, averaged over some 200 steps at a time, is on average within 5 per cent "
-    "of the optimizer's",
+    statement="started long after the onset, the loss that central map and central flow predict, averaged over some "
+    "200 steps at a time, is on average within 5 per cent of the optimizer's",
     source=SOURCE,
     comparison=LOSS.comparison,
     draw=drawn(SETTLED),
