@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+OUTCOMES = ("settled", "never reached", "left", "diverged", "too short")
+"""What can become of a run, see `Plateau`."""
+
 
 class Plateau(NamedTuple):
     """Where a recorded ratio settled. `outcome`: "settled", "never reached" (the edge), "left" (began at or above the

@@ -18,9 +18,8 @@ import optax
 
 import toylab
 from toylab.optimizers import NAMED
+from toylab.plateaus import OUTCOMES
 from toylab.problems import NAMED as PROBLEMS
-
-OUTCOMES = ("settled", "never reached", "left", "diverged", "too short")
 
 
 def unfactored(learning_rate: float) -> optax.GradientTransformation:

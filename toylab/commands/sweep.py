@@ -17,8 +17,7 @@ from toylab.commands.experiments import Experiment, add_experiment, add_recordin
 from toylab.commands.recording import course, exit_code, recorded
 from toylab.commands.resolve import built_problem, resolved_rule
 from toylab.commands.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
-
-OUTCOMES = ("settled", "never reached", "left", "diverged", "too short")
+from toylab.plateaus import OUTCOMES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
