@@ -4,8 +4,8 @@
 what then holds it there, `drift_law` when that is damped, `period_two` the 2-cycles of a loss, `mean_square_edge` what
 mini-batches do to the edge, `sam_edge` what sharpness-aware steps do, `settling_law` where a run ends that nothing
 pushes, `catapult_map` the two-layer linear net.  `central_flow_law` and `central_map_law` average motion at the
-edge, `balance_law` says whether it comes to rest there.  `expand` and `local_jet` are the Taylor expansion of a traced
-loss.
+edge, `balance_law` says whether it comes to rest there, `growth_law` how fast an oscillation grows and decays off it.
+`expand` and `local_jet` are the Taylor expansion of a traced loss.
 Nothing here knows the laboratory that tests it.
 """
 
@@ -19,6 +19,7 @@ from theory.central_map import central_map_law
 from theory.central_toys import toy_centre
 from theory.drift import drift_law
 from theory.errors import BadFactory, CannotTrace, DerivationTimeout, NoLinearEdge, Refusal
+from theory.growth import growth_law
 from theory.linear_stability import Edge, EdgeNumbers, cached_edge, edge
 from theory.noise import mean_square_edge
 from theory.sam import sam_edge
@@ -51,6 +52,7 @@ __all__ = [
     "drift_law",
     "edge",
     "expand",
+    "growth_law",
     "local_jet",
     "mean_square_edge",
     "period_two",

@@ -16,7 +16,7 @@ CHUNK = 100
 
 
 def driven(kernel: Kernel, start: tuple, steps: int, every: int, late: int = 0) -> tuple[tuple, float]:
-    """The infos of `steps` steps after the first `late` ones, the first part of each only every so many steps; and the
+    """The infos of `steps` steps after the first `late` ones, their first part only every so many steps; and the
     seconds they took, without compilation.
 
     One program for all stretches: as many steps of the last one as it has too many are not looked at.
@@ -39,7 +39,8 @@ def driven(kernel: Kernel, start: tuple, steps: int, every: int, late: int = 0) 
         seconds += time.perf_counter() - begun
         numbers = np.arange(begin, begin + length)
         wanted = (numbers >= 0) & (numbers < steps)
-        looked = np.asarray(path)[wanted & (numbers % every == 0)]
-        parts.append((looked, *(jax.tree.map(lambda leaf, w=wanted: np.asarray(leaf)[w], part) for part in rest)))
+        which = (wanted & (numbers % every == 0), *(wanted for _ in rest))
+        stacks = zip((path, *rest), which, strict=True)
+        parts.append(tuple(jax.tree.map(lambda leaf, w=w: np.asarray(leaf)[w], part) for part, w in stacks))
     infos = jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
     return infos, seconds * steps / (stretches * length)

@@ -20,6 +20,7 @@ from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.models import MODELS
 from toylab.dynamics.oscillation import reciprocal
+from toylab.dynamics.projected import projected_steps
 from toylab.dynamics.twins import twin_steps
 from toylab.felt import felt_hessian
 from toylab.gauging import Gauge, Kind, gauge
@@ -64,12 +65,14 @@ class Measured(NamedTuple):
 @dataclass(frozen=True)
 class ModelRun:
     """One model's path and its errors; see `compare`. `averages`: its predictions, one entry a step; `midpoint` as
-    in `Measured`; `distances` (T/every,) to the optimizer's midpoints; `errors`: the record of the comparison."""
+    in `Measured`; `distances` (T/every,) to the optimizer's midpoints; `along` (T, K): the square of the optimizer's
+    oscillation along each axis of the model's, None without axes; `errors`: the record of the comparison."""
 
     name: str
     averages: Averages
     midpoint: np.ndarray
     distances: np.ndarray
+    along: np.ndarray | None
     errors: dict[str, Any]
 
 
@@ -123,6 +126,8 @@ def compare(
     `loss_error`, `edge_ratio_error`: mean error of the averages over windows of about 200 steps of the loss and the
     largest edge ratio, over the mean of these averages; `gradient_error`, `variance_error`: relative error of the
     average over the whole phase of the squared gradient and of the oscillation's total variance, which come in bursts;
+    `axis_error`: the same along each principal axis that the model gives to the oscillation, the absolute errors added
+    up, over the oscillation's total variance;
     `critical_error`: mean absolute error of the number of edge ratios above .95; `smoothed_10`, `smoothed_20`: mean
     relative error of the loss, both smoothed by a Gaussian of that many steps.  These are taken in the settled phase,
     the second half of what follows the onset.
@@ -153,12 +158,14 @@ def compare(
         told = tuple(runs), onset, settled, travelled, dict(refused)
         return Comparison(problem.name, steps, times, measured, *told)
 
-    def judged(averages: Averages, midpoint: np.ndarray, seconds: float) -> tuple[np.ndarray, dict[str, Any]]:
+    def judged(
+        averages: Averages, midpoint: np.ndarray, along: np.ndarray | None, seconds: float
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """The distances of a path from the optimizer's, and its errors."""
         with np.errstate(over="ignore", invalid="ignore"):  # what diverged is infinitely far
             distances = np.linalg.norm(np.asarray(midpoint) - np.asarray(measured.midpoint), axis=1)
         stable = runs[0].distances if runs else distances
-        errors = _errors(measured, averages, distances, stable, times, onset, settled)
+        errors = _errors(measured, averages, distances, stable, along, times, onset, settled)
         errors["distance"] = _number(_share(errors["distance"], travelled))
         return distances, {**errors, "seconds_per_step": seconds / steps}
 
@@ -169,17 +176,21 @@ def compare(
         except ValueError as error:
             refused[name] = str(error)
             continue
-        (midpoint, averages), seconds = driven(_followed(kernel), (params, state), steps, every, late=2)
-        distances, errors = judged(averages, midpoint, seconds)
-        runs.append(ModelRun(name, averages, np.asarray(midpoint), distances, {"name": name, **errors}))
+        ((midpoint, axes), averages), seconds = driven(_followed(kernel), (params, state), steps, every, late=2)
+        along = None
+        if np.any(axes) and np.all(np.isfinite(axes)):
+            kernel = projected_steps(problem, transform, every)
+            (_, along), _ = driven(kernel, (params, state, axes), steps, every)
+        distances, errors = judged(averages, midpoint, along, seconds)
+        runs.append(ModelRun(name, averages, midpoint, distances, along, {"name": name, **errors}))
         finished(so_far())
     said(TWIN)
     (midpoints, losses, squares), seconds = driven(twin_steps(problem, transform, TWINS), (params, state), steps, every)
     twins = []
     for i in range(TWINS):
         averages = _seen(jnp.asarray(losses[:, i]), jnp.asarray(squares[:, i]), count)
-        distances, errors = judged(averages, midpoints[:, i], seconds / TWINS)
-        twins.append(ModelRun(TWIN, averages, midpoints[:, i], distances, {"name": TWIN, **errors}))
+        distances, errors = judged(averages, midpoints[:, i], None, seconds / TWINS)
+        twins.append(ModelRun(TWIN, averages, midpoints[:, i], distances, None, {"name": TWIN, **errors}))
     runs.append(_typical(twins))
     finished(so_far())
     return so_far()
@@ -191,8 +202,8 @@ def _seen(loss: Array, square: Array, count: int) -> Averages:
     several = jnp.full((loss.size, count), jnp.nan, loss.dtype)
     return Averages(
         params=None, loss=loss, mean_loss=loss, mean_square=square, edge_ratios=several, critical=none,
-        variances=several, residual=none, converged=nothing == 0, substeps=nothing + 1, gradients=nothing + 1,
-        products=nothing, thirds=nothing,
+        variances=several, axes=several[..., None], residual=none, converged=nothing == 0, substeps=nothing + 1,
+        gradients=nothing + 1, products=nothing, thirds=nothing,
     )  # fmt: skip
 
 
@@ -242,7 +253,8 @@ def _observed(
 
 
 def _followed(kernel: Kernel) -> Kernel:
-    """A model with midpoints of its path: the info is (midpoint, averages at t), of t = 1 from the third step on.
+    """A model with midpoints of its path: the info is ((midpoint, axes), averages at t), of t = 1 from the third step
+    on.
 
     The first two infos are of nothing, so that the model's step is compiled once, in the loop.
     """
@@ -258,7 +270,7 @@ def _followed(kernel: Kernel) -> Kernel:
         after, ahead = kernel.step(model)
         middle = ravel_pytree(here.params)[0]
         midpoint = (last + 2 * middle + ravel_pytree(ahead.params)[0]) / 4
-        return (after, middle, ahead), (midpoint, here._replace(params=None))
+        return (after, middle, ahead), ((midpoint, here.axes), here._replace(params=None, axes=None))
 
     return Kernel(init, step)
 
@@ -288,6 +300,7 @@ def _errors(
     said: Averages,
     distances: np.ndarray,
     stable: np.ndarray,
+    along: np.ndarray | None,
     times: np.ndarray,
     onset: int | None,
     settled: int | None,
@@ -298,6 +311,13 @@ def _errors(
             return None
         pairs = [_windows(np.asarray(x)[settled:], window) for x in (predicted, truth)]
         return _number(np.mean(np.abs(pairs[0] - pairs[1])) / np.mean(np.abs(pairs[1])))
+
+    def along_axes(predicted: Any, truth: Any) -> float | None:
+        """Errors of the averages (K,) over the settled phase, added up, over the total variance."""
+        if settled is None:
+            return None
+        means = [np.mean(np.asarray(x)[settled:], axis=0) for x in (predicted, truth, measured.variance)]
+        return _number(np.sum(np.abs(means[0] - means[1])) / means[2])
 
     def smoothed(width: int) -> float | None:
         if settled is None:
@@ -322,6 +342,7 @@ def _errors(
         "gradient_error": relative(said.mean_square, measured.square),
         "edge_ratio_error": relative(said.edge_ratios[:, 0], measured.edge_ratios[:, 0], WINDOW),
         "variance_error": relative(np.sum(said.variances, axis=1), measured.variance),
+        "axis_error": None if along is None else along_axes(said.variances, along),
         "critical_error": _number(critical),
         **{f"smoothed_{width}": smoothed(width) for width in SMOOTHINGS},
         "gradients_per_step": float(np.mean(gradients)),

@@ -32,8 +32,8 @@ LINE = (
 )
 FIELDS = {
     "name", "distance", "distance_ratio", "onset_ratio", "overshoot_ratio", "loss_error", "gradient_error",
-    "edge_ratio_error", "variance_error", "critical_error", "smoothed_10", "smoothed_20", "gradients_per_step",
-    "unconverged", "seconds_per_step",
+    "edge_ratio_error", "variance_error", "axis_error", "critical_error", "smoothed_10", "smoothed_20",
+    "gradients_per_step", "unconverged", "seconds_per_step",
 }  # fmt: skip
 BAD = {
     "optax:sign_sgd --set learning_rate=.1": ("optax:sign_sgd has no linear edge: the held step", "linear"),
@@ -102,7 +102,7 @@ def test_the_text_says_the_same(answers):
     rows = {line.split()[0]: line.split() for line in lines}
     for model in found["models"]:
         assert rows[model["name"]][1] == f"{model['distance']:.3g}"
-        assert rows[model["name"]][6] == f"{model['gradients_per_step']:.1f}"
+        assert rows[model["name"]][7] == f"{model['gradients_per_step']:.1f}"
     assert any(line.startswith("edge_flow: refused: ") for line in lines)
     assert f"over steps {found['settled']} to {STEPS}, the second half" in text
     assert "never reached the edge" not in text

@@ -66,7 +66,7 @@ def test_without_an_onset_there_is_no_settled_phase(calm):
     for run in found.runs:
         errors = run.errors
         phased = ["loss_error", "gradient_error", "edge_ratio_error", "variance_error", "critical_error", "onset_ratio"]
-        assert all(errors[name] is None for name in [*phased, "smoothed_10", "smoothed_20"])
+        assert all(errors[name] is None for name in [*phased, "axis_error", "smoothed_10", "smoothed_20"])
         assert errors["unconverged"] == 0 and errors["gradients_per_step"] >= 1
     stable, path, _ = (run.errors for run in found.runs)
     assert stable["distance_ratio"] == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from toylab.claims.network_plateaus import FRESH
+from toylab.claims.network_plateaus import FRESH, in_single_precision
 from toylab.model_comparison import Comparison, compare
 from toylab.optimizers import NAMED
 from toylab.problems import NAMED as PROBLEMS
@@ -23,7 +23,8 @@ MLP = (("hidden", (32, 32)), ("loss", "mse"), ("examples", 300))
 
 @dataclass(frozen=True)
 class Setting:
-    """One rule on one problem; `models` beside it for `steps` steps after `warm_up`, `count` eigenvalues followed."""
+    """One rule on one problem; `models` beside it for `steps` steps after `warm_up`, `count` eigenvalues followed;
+    `single`: in float32."""
 
     rule: str
     learning_rate: float
@@ -35,12 +36,14 @@ class Setting:
     count: int = 4
     models: tuple[str, ...] = ("central_map",)
     seed: int = FRESH
+    single: bool = False
 
     @property
     def label(self) -> str:
         """What is told apart in a table."""
-        loss = dict(self.settings).get("loss", "mse")
-        return f"{self.rule}, {self.problem} {loss}, {self.steps} steps from {self.warm_up}, seed {self.seed}"
+        loss, precision = dict(self.settings).get("loss", "mse"), " float32" if self.single else ""
+        length = f"{self.steps} steps from {self.warm_up}"
+        return f"{self.rule}, {self.problem} {loss}{precision}, {length}, seed {self.seed}"
 
 
 GD = Setting("gd", 0.28, 2400)
@@ -54,6 +57,7 @@ EVERY_MODEL = (*AVERAGED, "edge_flow", "predicted")
 ADAPTIVE = (("b2", 0.99),)
 CHEBYSHEV = (("degree", 3), ("hidden", (32,)))
 CNN = (("examples", 100),)
+SMALL_CNN = (("examples", 100), ("channels", (8, 16)))
 CROSS_ENTROPY = (("hidden", (32, 32)), ("loss", "cross_entropy"), ("examples", 300))
 GRID = (
     replace(GD, steps=3000, models=EVERY_MODEL[:-1]),
@@ -75,8 +79,20 @@ never makes good what it lost there.  `predicted` solves for a trajectory of its
 CONVOLUTIONAL = (
     Setting("gd", 0.4, 600, (), "digits_cnn", CNN),
     Setting("adam", 4e-3, 600, ADAPTIVE, "digits_cnn", CNN, 20, 6),
+    Setting("gd", 0.4, 2000, (), "digits_cnn", SMALL_CNN, count=8),
+    Setting("adam", 4e-3, 2000, ADAPTIVE, "digits_cnn", SMALL_CNN, 20, 12),
 )
-"""A quarter of an hour each."""
+"""The network of the papers for as long as a quarter of an hour allows, a narrower one for thousands of steps."""
+
+SINGLE = (
+    replace(GRID[0], single=True),
+    Setting(
+        "heavy_ball", 0.42, 3000, (("momentum", 0.5),), warm_up=20, models=("central_map", "rod_flow"), single=True
+    ),
+    Setting("nesterov", 0.2, 3000, (("momentum", 0.9),), warm_up=20, models=("central_map", "rod_flow"), single=True),
+)
+"""In float32, whose rounding keeps an oscillation alive: in float64 it may die down to 1e-14 between two bursts, and
+then takes hundreds of steps above the edge to come back."""
 
 LATE = (
     replace(GD, steps=3000, warm_up=1200, models=("central_map", "central_flow")),
@@ -91,7 +107,7 @@ def _seeded(part: Sequence[Setting]) -> tuple[Setting, ...]:
     return tuple(replace(setting, seed=FRESH + seed) for seed in range(3) for setting in part)
 
 
-FROM_THE_START, SETTLED = _seeded(GRID) + _seeded(CONVOLUTIONAL), _seeded(LATE)
+FROM_THE_START, SETTLED = _seeded(GRID) + _seeded(CONVOLUTIONAL) + _seeded(SINGLE), _seeded(LATE)
 LONG = FROM_THE_START + SETTLED
 """Three seeds, MLP and CNN and regression: the table of models."""
 
@@ -104,6 +120,7 @@ AT_THE_EDGE = tuple(setting for setting in FROM_THE_START if setting.settings !=
 def compared(setting: Setting) -> Comparison:
     """The comparison, kept for the claims that share it."""
     problem = PROBLEMS[setting.problem](**dict(setting.settings), seed=setting.seed)
+    problem = in_single_precision(problem) if setting.single else problem
     transform = NAMED[setting.rule](learning_rate=setting.learning_rate, **dict(setting.fixed))
     return compare(
         problem,

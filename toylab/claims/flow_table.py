@@ -14,6 +14,7 @@ COLUMNS = {
     "onset_ratio": "half-way to the settled phase",
     "loss_error": "loss error",
     "variance_error": "variance error",
+    "axis_error": "along axes",
     "edge_ratio_error": "edge ratio error",
     "gradients_per_step": "gradients a step",
 }
@@ -52,7 +53,7 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
         told = f"{name} ({len(alike)})"
         for model in (errors["name"] for errors in alike[0]["models"]):
             seeds = [errors for one in alike for errors in one["models"] if errors["name"] == model]
-            cells = [_cell(column, [errors[column] for errors in seeds]) for column in COLUMNS]
+            cells = [_cell(column, [errors.get(column) for errors in seeds]) for column in COLUMNS]
             lines.append("| " + " | ".join([told, model + _unsolved(seeds), *cells]) + " |")
             told = ""
     return "\n".join(lines)
@@ -68,6 +69,7 @@ def _settings(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
         setting = one["setting"]
         loss = setting["settings"].get("loss", "mse")
         length = f"{setting['steps']} from {setting['warm_up']}"
+        loss += " float32" if setting["single"] else ""
         name = f"{setting['rule']} {setting['learning_rate']:g}, {setting['problem']}, {loss}, {length}"
         same = alike.setdefault(name, [])
         if same and {**same[0]["setting"], "seed": 0} != {**setting, "seed": 0}:

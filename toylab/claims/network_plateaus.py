@@ -111,12 +111,17 @@ def starts(count: int) -> Any:
 
 
 @cache
+def in_single_precision(problem: toylab.Problem) -> toylab.Problem:
+    """The same weights and data in float32."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem)
+
+
 def _source(problem: str, settings: tuple[tuple[str, Any], ...], single: bool) -> Callable[[Any], toylab.Problem]:
     """The function from a seed to the problem; one for equal settings, so that a program is compiled once."""
 
     def made(key: Any) -> toylab.Problem:
         found = PROBLEMS[problem](seed=key, **dict(settings))
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), found) if single else found
+        return in_single_precision(found) if single else found
 
     return made
 

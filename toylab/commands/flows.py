@@ -36,6 +36,7 @@ COLUMNS = {  # field -> heading, format
     "loss_error": ("loss", "{:.2g}"),
     "edge_ratio_error": ("edge ratio", "{:.2g}"),
     "variance_error": ("variance", "{:.2g}"),
+    "axis_error": ("along axes", "{:.2g}"),
     "gradients_per_step": ("gradients/step", "{:.1f}"),
     "seconds_per_step": ("ms/step", "{:.2f}"),
 }
@@ -183,6 +184,8 @@ def _arrays(compared: Any) -> dict[str, Any]:
         arrays[f"{run.name}_loss"] = said.mean_loss
         arrays[f"{run.name}_edge_ratios"] = said.edge_ratios
         arrays[f"{run.name}_variances"] = said.variances
+        if run.along is not None:
+            arrays[f"{run.name}_along"] = run.along
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 

@@ -8,7 +8,7 @@ import optax
 from jax import Array, lax
 
 from toylab.curvature import Track, begin_track, follow
-from toylab.dynamics.averages import Averages
+from toylab.dynamics.averages import Averages, principal
 from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import MeanStep
 from toylab.dynamics.oscillation import reciprocal
@@ -118,6 +118,7 @@ def edge_flow_steps(
 
         moved, turned, size = lax.fori_loop(0, substeps, part, (w, v, now.size))
         state = transform.update(here, now.state, now.params)[1]
+        variances, axes = principal(reciprocal(inverse), rod[None])
         found = Averages(
             params=now.params,
             loss=loss,
@@ -125,7 +126,8 @@ def edge_flow_steps(
             mean_square=(squares[0] + squares[1]) / 2,
             edge_ratios=pairs.value / used.threshold,
             critical=jnp.ones((), jnp.int32),
-            variances=(rod @ (reciprocal(inverse) * rod))[None],
+            variances=variances,
+            axes=axes,
             residual=jnp.full_like(loss, jnp.nan),
             converged=pairs.converged[0],
             substeps=jnp.asarray(substeps, jnp.int32),

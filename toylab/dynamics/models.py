@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from toylab.dynamics.averages import Averages
 from toylab.dynamics.base import Kernel
@@ -55,6 +56,7 @@ def predicted_steps(
             edge_ratios=said.sharpness[None] * rate / 2,
             critical=number,
             variances=said.x[None] ** 2,
+            axes=jnp.full((1, ravel_pytree(said.params)[0].size), jnp.nan, said.loss.dtype),
             residual=none,
             converged=now.centre.status == 0,
             substeps=number,

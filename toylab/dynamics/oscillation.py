@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from toylab.cones import Complementary, complementary
 from toylab.curvature import EigenPair, Track, follow, third_derivative
-from toylab.dynamics.averages import Averages
+from toylab.dynamics.averages import Averages, principal
 from toylab.dynamics.mean_step import MeanStep
 from toylab.felt import felt_hessian
 from toylab.problems.base import Problem
@@ -185,8 +185,9 @@ def averages(
     higher = (here.vectors * (reciprocal(inverse) - here.preconditioner)[None]) @ here.vectors.T
     root = jnp.sqrt(jnp.where(here.live, here.ratios, 0))
     inside = jnp.linalg.eigvalsh(jnp.diag(root**2) - root[:, None] * higher * root[None])[::-1]
-    sizes, axes = jnp.linalg.eigh(cone.X)
-    spread = axes * jnp.sqrt(jnp.maximum(sizes, 0))[None]
+    sizes, vectors = jnp.linalg.eigh(cone.X)
+    spread = jnp.sqrt(jnp.maximum(sizes, 0))[:, None] * (vectors.T @ here.vectors)
+    variances, axes = principal(reciprocal(inverse), spread)
     return Averages(
         params=now.params,
         loss=here.loss,
@@ -194,7 +195,8 @@ def averages(
         mean_square=mean @ mean + jnp.sum(cone.X * (here.images @ here.images.T)),
         edge_ratios=jnp.where(here.live, inside, here.ratios),
         critical=jnp.sum(here.live, dtype=jnp.int32),
-        variances=jnp.linalg.eigvalsh(jnp.diag(jnp.maximum(sizes, 0)) + spread.T @ higher @ spread)[::-1],
+        variances=variances,
+        axes=axes,
         residual=cone.residual,
         converged=here.converged & cone.converged,
         substeps=jnp.asarray(substeps, jnp.int32),

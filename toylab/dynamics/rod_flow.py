@@ -9,7 +9,7 @@ import optax
 from jax import Array, lax
 
 from toylab.curvature import Track, begin_track, follow
-from toylab.dynamics.averages import Averages
+from toylab.dynamics.averages import Averages, principal
 from toylab.dynamics.base import Kernel
 from toylab.dynamics.mean_step import averaged_rule
 from toylab.dynamics.oscillation import reciprocal
@@ -239,6 +239,7 @@ def rod_flow_steps(
         after = state_with(after, end.middle.fast, end.slow)
         rod = jax.tree.map(lambda u: (jnp.sqrt(end.size) * u).astype(u.dtype), end.direction)
         reached = Rod(rule.tree(end.middle.weights), after, rule.tree(rod.weights), rod.fast, track)
+        variances, axes = principal(preconditioner, half.weights[None])
         found = Averages(
             params=now.params,
             loss=loss,
@@ -246,7 +247,8 @@ def rod_flow_steps(
             mean_square=_mean(jnp.sum(gradients**2, axis=1)),
             edge_ratios=pairs.value / used.threshold,
             critical=jnp.ones((), jnp.int32),
-            variances=(half.weights @ (preconditioner * half.weights))[None],
+            variances=variances,
+            axes=axes,
             residual=jnp.full_like(loss, jnp.nan),
             converged=pairs.converged[0],
             substeps=jnp.asarray(substeps, jnp.int32),

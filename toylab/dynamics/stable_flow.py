@@ -103,6 +103,7 @@ def stable_flow_steps(
             edge_ratios=pairs.value / used.threshold,
             critical=jnp.zeros((), jnp.int32),
             variances=jnp.zeros_like(pairs.value),
+            axes=jnp.zeros((pairs.value.size, w.size), w.dtype),
             residual=jnp.zeros_like(loss),
             converged=pairs.converged[0] & (rate <= pieces * reach),
             substeps=pieces.astype(jnp.int32),
