@@ -34,8 +34,9 @@ def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
 
     `loss`, `variance` (T,) and `edges` (T, K) of the optimizer, `times` (T/every,); for each model m `m_loss` at its
     mean, `m_mean_loss`, its average, `m_edges` (T, K), `m_distance` (T/every,) to the optimizer, and for the central
-    map `central_map_variance` (T,) = tr(P Sigma).  The optimizer's variance is of the second difference of its
-    iterates: the smooth motion of an early transient is in it, too.
+    map `central_map_variance` (T,) = tr(P Sigma), its parts along the principal axes `central_map_variances` (T, K) and
+    the square of the optimizer's oscillation along them, `central_map_along` (T, K).  The optimizer's variance is of
+    the second difference of its iterates: the smooth motion of an early transient is in it, too.
     """
     if quick:
         small = (("hidden", (4,)), ("loss", "mse"), ("examples", 20))
@@ -57,7 +58,9 @@ def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
             f"{run.name}_distance": run.distances,
         }
         if run.name == "central_map":
-            data["central_map_variance"] = np.sum(np.asarray(run.averages.variances), axis=1)
+            parts = np.asarray(run.averages.variances)
+            data["central_map_variance"], data["central_map_variances"] = np.sum(parts, axis=1), parts
+            data["central_map_along"] = np.zeros_like(parts) if run.along is None else run.along
     return {f"{setting.rule}_{key}": np.asarray(array) for key, array in data.items()}
 
 

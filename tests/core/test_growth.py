@@ -36,7 +36,7 @@ def test_a_run_on_a_quadratic_grows_at_that_rate(rule, others):
         assert growth == pytest.approx(float(growth_rates(rule_filter, ratio)), abs=0.02)  # log of a turn over 150
 
 
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given(st.sampled_from(["adam", "heavy_ball", "ema_momentum"]), st.floats(0.05, 0.97))
 def test_the_law_is_slope_floor_and_where_they_meet(rule, b):
     name = {"adam": "b1"}.get(rule, "momentum")
