@@ -116,8 +116,8 @@ def _by_rank(sample: Iterable[Setting]) -> dict[str, np.ndarray]:
 def _told_ranks(found: dict[str, np.ndarray]) -> str:
     listed = "; ".join(f"{label}: {', '.join(f'{x:.3f}' for x in values)}" for label, values in found.items())
     return (
-        f"{listed}.  Ranks change places among the directions that oscillate, so that the sum of their rates balances: "
-        "it passes zero at the second to fourth, whose ratios are below 1"
+        f"{listed}.  Ranks change places among the directions that oscillate, so that only the sum of their rates can "
+        "balance: where it passes zero is how many take part, though their ratios are below 1 but for the first"
     )
 
 
