@@ -133,6 +133,7 @@ def test_the_sign_of_the_rod_means_nothing():
     there, one = scalar("gd")(*numbers, 0.05)
     back, other = scalar("gd")(*numbers, -0.05)
     # rounding: a sum of two products that is contracted to one operation is not symmetric
+    one, other = (said._replace(axes=abs(said.axes)) for said in (one, other))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-14), one, other)
     assert float(there.half) == pytest.approx(-float(back.half), rel=1e-12)
 
