@@ -10,8 +10,8 @@ def growth_rates(rule: Filter, ratios: ArrayLike) -> np.ndarray:
     """log|mu(r)| for each edge ratio r = lambda(P^-1 H)/threshold, any shape: mu is the largest multiplier of the held
     step on an eigendirection of that ratio; -inf where everything is gone after one step.
 
-    A rate for ratios that change slowly against the rule's memory.  Negative below 1 and positive above it near the
-    edge.  Raises ValueError for a rule without an edge.
+    H includes coupled decay, as in `Filter`.  Assumes that the ratio changes slowly against the rule's memory.  The
+    formulas behind it, for rules with two roots: `theory.growth_law`.  Raises ValueError for a rule without an edge.
     """
     if not np.isfinite(rule.threshold):
         raise ValueError(

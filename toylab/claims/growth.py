@@ -24,7 +24,7 @@ from toylab.problems import cubic_normal_form
 SOURCE = "theory.growth_law, from the rule's own characteristic polynomial"
 SHARPNESS, PUSH, ETA = 10.0, 0.01, 0.01
 MOMENTA = (0.3, 0.6, 0.9)
-STEPS = {"default": 12_000, "long": 48_000}
+STEPS = {"quick": 12_000, "default": 12_000, "long": 48_000}
 
 
 @cache

@@ -39,7 +39,9 @@ class Averages(NamedTuple):
 
 
 def principal(preconditioner: Array, spread: Array) -> tuple[Array, Array]:
-    """`variances` (K,) and `axes` (K, p) for Sigma = spread^T spread, `spread` (K, p), and a diagonal P (p,)."""
+    """`variances` (K,) and `axes` (K, p) of `Averages` for Sigma = spread^T spread, `spread` (K, p), and a diagonal P
+    (p,): both zero where a variance is below rounding of the largest.  Axes are orthonormal in P^-1 and have no sign.
+    """
     sizes, vectors = jnp.linalg.eigh((spread * preconditioner[None]) @ spread.T)
     sizes, vectors = sizes[::-1], vectors[:, ::-1]
     there = sizes > len(sizes) * jnp.finfo(sizes.dtype).eps * sizes[0]  # below, an axis is rounding

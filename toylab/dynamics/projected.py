@@ -40,7 +40,9 @@ def projected_steps(problem: Problem, transform: optax.GradientTransformation, e
         following = optax.apply_updates(now.params, updates)
         last, w, ahead = (ravel_pytree(part)[0] for part in (now.before, now.params, following))
         nearest = jnp.minimum((now.number + every // 2) // every, len(now.axes) - 1)
-        squares = (now.axes[nearest] @ ((last - 2 * w + ahead) / 4)) ** 2
+        oscillation = (last - 2 * w + ahead) / 4
+        # only this product in full precision: the optimizer's own run is left as it is
+        squares = jnp.matmul(now.axes[nearest], oscillation, precision="highest") ** 2
         number = now.number + 1
         return Projected(now.params, following, after, number, now.axes), (number, squares)
 
