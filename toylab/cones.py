@@ -104,7 +104,7 @@ def complementary(
 def _solved(A: Array, form: Array, tolerance: ArrayLike, limit: int) -> tuple[Array, Array]:
     """X (k, k) and iterations, for A and B of size one."""
     zero = jnp.zeros_like(A)
-    within = tolerance * jnp.linalg.norm(A)
+    within = tolerance / 2 * jnp.linalg.norm(A)  # the other half is for the rounding of B[X]
     lowest = jnp.linalg.eigvalsh(A)[0]
     pair = _interior(A, form, lowest < -within, limit)
     # The units in which X and Y are equally large: then Z holds the digits of both.

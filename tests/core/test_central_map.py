@@ -201,10 +201,13 @@ def test_members_in_single_precision_are_those_in_double():
             central_map_steps, "gd", one_eigenvalue(eps, 0.3), {"rate": rate}, weights(0, 2 / rate - 0.1), 2
         )
         assert alone.critical[-1] == 1
-        # y near 6 is known to 5e-7 and moves by 1e-3 to 1e-2 a step: what is decided by it has three digits
-        for field, room in {"params": 1e-5, "variances": 2e-4, "edge_ratios": 1e-6, "mean_loss": 1e-5}.items():
+        # y near 6 is known to 5e-7 and moves by 1e-3 to 1e-2 a step: what is decided by it has three digits, and the
+        # mean loss has half the sharpness of a variance
+        room = 2e-4
+        rooms = {"params": 1e-5, "variances": room, "edge_ratios": 1e-6, "mean_loss": room / rate}
+        for field, atol in rooms.items():
             np.testing.assert_allclose(
-                getattr(together, field)[index, -STEPS:], getattr(alone, field), atol=room, err_msg=field
+                getattr(together, field)[index, -STEPS:], getattr(alone, field), atol=atol, err_msg=field
             )
 
 
