@@ -16,7 +16,7 @@ from theory.bifurcation import period_two
 from theory.catapult import catapult_map
 from theory.central_flow import central_flow_gd, central_flow_gd_block
 from theory.central_map import central_map_law
-from theory.central_toys import toy_centre
+from theory.central_toys import flip_variance, toy_centre
 from theory.drift import drift_law
 from theory.errors import BadFactory, CannotTrace, DerivationTimeout, NoLinearEdge, Refusal
 from theory.growth import growth_law
@@ -52,6 +52,7 @@ __all__ = [
     "drift_law",
     "edge",
     "expand",
+    "flip_variance",
     "growth_law",
     "local_jet",
     "mean_square_edge",

@@ -1,6 +1,7 @@
 """Where the exact toy of self-stabilization stands: f = (y + zeta x) x^2/2 - eps (x + y) under gradient descent.
 
-The toy is Berthier's (2026).  Its 2-cycle and the point of rest of its central flow are derived here.
+The toy is Berthier's (2026).  Its 2-cycle and the point of rest of its central flow are derived here; and what a
+central flow leaves out at a flip in one dimension.
 """
 
 from __future__ import annotations
@@ -93,3 +94,41 @@ def _point_of_rest() -> dict[str, sp.Expr]:
         "flow_y": 2 / eta + eps * sp.factor(found[names[1]]),
         "flow_variance": found[names[2]] * eps,
     }
+
+
+@lru_cache(maxsize=1)
+def flip_variance() -> Theorem:
+    """The variance at a supercritical flip in one dimension, of gradient descent's 2-cycle and of its central flow.
+
+    The loss is f = a x^2/2 + c3 x^3/6 + c4 x^4/24 and a stands `excess` above the edge 2/eta.  To first order in the
+    excess the cycle X ± A has A^2 = `cycle_variance`, the flow's point of rest the variance `flow_variance`, which is
+    `share` of it: a flow that stops at third derivatives of the loss leaves out what c4 adds to the curvature that a
+    swing of finite length sees.
+    """
+    a, c3, c4, w = sp.symbols("a c3 c4 w", real=True)
+    excess = sp.Symbol("delta", positive=True)
+    size, middle = sp.symbols("V m", real=True)  # of the variance and of the mean, over the excess
+    loss = a * w**2 / 2 + c3 * w**3 / 6 + c4 * w**4 / 24
+    slope, curvature = sp.diff(loss, w), sp.diff(loss, w, 2)
+    mean, half = middle * excess, sp.sqrt(size * excess)
+    up, down = (sp.expand(slope.subs(w, mean + sign * half)) for sign in (1, -1))
+    cycle = [(up - down) / (2 * half) - (a - excess), (up + down) / 2]
+    pushed = slope + oscillation_share().subs(variance, size * excess) * sp.diff(curvature, w)
+    flow = [e.subs(w, mean) for e in (curvature - (a - excess), pushed)]
+    found = []
+    for conditions in (cycle, flow):
+        leading = [sp.expand(e).coeff(excess, 1) for e in conditions]
+        (rest,) = sp.solve(leading, [size, middle], dict=True)
+        found.append(sp.factor(rest[size]))
+    share = sp.expand(sp.cancel(found[1] / found[0]))
+    return Theorem(
+        statement=f"at a flip the central flow has {sp.sstr(share)} of the variance of the 2-cycle",
+        assumptions=(
+            "gradient descent, one weight",
+            "3 c3^2 > a c4: the flip is supercritical",
+            "first order in delta",
+        ),
+        source="the equations of the 2-cycle, and of rest of theory.central_flow",
+        expressions={"cycle_variance": found[0] * excess, "flow_variance": found[1] * excess, "share": share},
+        arguments={"a": a, "c3": c3, "c4": c4, "excess": excess},
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import sympy as sp
 
 from tests.theory.formulas import formula
-from theory.central_toys import LOSS, toy_centre
+from theory.central_toys import LOSS, flip_variance, toy_centre
 from theory.multiple_scales import filter_values, general_motion
 from theory.taylor import ALPHA, BETA
 
@@ -73,3 +73,24 @@ def test_on_a_cubic_loss_the_flow_rests_exactly_on_the_cycle():
     square = theorem.expressions["amplitude_sq"]
     slopes = [sp.diff(loss, v) + square / 2 * (swing.T * sp.diff(hessian, v) * swing)[0] for v in (x, y)]
     assert [vanishes(sp.expand(e)) for e in [*at_edge, *slopes]] == [True] * 4
+
+
+def test_the_swing_at_a_flip_is_gradient_descents_own():
+    a, c3, c4, errors, excesses = 1.3, 1.1, 0.6, [], np.array([0.02, 0.01, 0.005])
+    for excess in excesses:
+        eta, w = 2 / (a - excess), 0.1
+        for _ in range(20_000):
+            last, w = w, w - eta * (a * w + c3 * w**2 / 2 + c4 * w**3 / 6)
+        variance = formula(flip_variance(), "cycle_variance")(a=a, c3=c3, c4=c4, excess=excess)
+        errors.append(abs(((w - last) / 2) ** 2 / variance - 1))
+    np.testing.assert_allclose(np.diff(np.log(errors)) / np.diff(np.log(excesses)), 1, atol=0.1)  # the next order
+
+
+def test_the_flow_lacks_the_fourth_derivative_and_nothing_else():
+    found = flip_variance()
+    c4 = found.arguments["c4"]
+    assert found.expressions["share"].subs(c4, 0) == 1
+    assert sp.cancel(found.expressions["flow_variance"] / found.expressions["cycle_variance"]) == sp.cancel(
+        found.expressions["share"]
+    )
+    assert not found.expressions["flow_variance"].has(c4)

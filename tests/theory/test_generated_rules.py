@@ -20,7 +20,7 @@ from tests.theory.pieces import Piece, hold_filter, state_space
 from theory.transfer import z
 from toylab import filters
 
-PARTS = 3  # pieces of the same property that different workers can run
+PARTS = 4  # pieces of the same property that different workers can run
 EXAMPLES = settings.default.max_examples // PARTS
 
 

@@ -1,0 +1,203 @@
+"""Models of the average on quartics just above their edge, where gradient descent has an exact 2-cycle."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from scipy.optimize import fsolve
+
+import theory
+from theory.bifurcation import balance
+from toylab import problems
+from toylab.claims.bifurcation import quartic_loss
+from toylab.claims.claim import Claim
+from toylab.claims.comparisons import equality, order
+from toylab.dynamics.models import MODELS
+from toylab.dynamics.rod_flow import rod_flow_steps
+from toylab.gauging import gauges
+from toylab.optimizers import NAMED
+
+# ----------------------------------------------------------------------------------------------------------------
+# The rod flow, at finite distance from the edge
+
+
+class Quartics(NamedTuple):
+    """Members (n,): curvature `a` at the minimum, third and fourth derivative, and hyperparameters that put `a` above
+    the edge by some per cent."""
+
+    a: np.ndarray
+    c3: np.ndarray
+    c4: np.ndarray
+    hyper: dict[str, np.ndarray]
+
+
+BESIDE = 0.01
+"""Where runs start: the first displacement is the rod's first half."""
+
+ALONG_THE_ROD = 6_000
+"""Steps: the size relaxes by the excess over the edge in each, half a per cent at least, to exp(-30)."""
+
+
+def _quartics(random: np.random.Generator, tier: str) -> dict[str, Quartics]:
+    found, count = {}, 4
+    for rule, momentum in (("gd", {}), ("heavy_ball", {"momentum": random.uniform(0.2, 0.7, count)})):
+        a, c4 = random.uniform(0.5, 2, count), random.uniform(0.5, 2, count)
+        c3 = random.uniform(1.5, 2.2, count) * np.sqrt(a * c4 / 3)  # 3 c3^2 > a c4: the flip is supercritical
+        unit = {"learning_rate": np.ones(count), **momentum}
+        edge = np.array([theory.edge(NAMED[rule]).at(**_member(unit, i)).threshold for i in range(count)])
+        found[rule] = Quartics(
+            a, c3, c4, {**unit, "learning_rate": edge / a * (1 + random.uniform(0.005, 0.01, count))}
+        )
+    return found
+
+
+def _member(hyper: dict[str, np.ndarray], i: int) -> dict[str, float]:
+    return {name: float(values[i]) for name, values in hyper.items()}
+
+
+def _cycles(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
+    """The mean and the squared amplitude of the exact 2-cycle of each member (n, 2), from its derived equations."""
+    odd, even = (balance(quartic_loss).numeric(name) for name in ("odd", "even"))
+    found = {}
+    for rule, s in sample.items():
+        law, rows = theory.edge(NAMED[rule]), []
+        for i in range(s.a.size):
+            threshold = law.at(**_member(s.hyper, i)).threshold
+            jet = {"a": s.a[i], "c3": s.c3[i], "c4": s.c4[i]}
+
+            def equations(point: np.ndarray, jet: Any = jet, threshold: float = threshold) -> list[float]:
+                at = {"A": point[0], "B": point[1], **jet}
+                return [float(odd(**at)) - threshold, float(even(**at))]
+
+            flat = 6 * (s.a[i] - threshold) * s.a[i] / (3 * s.c3[i] ** 2 - s.a[i] * s.c4[i])  # the search's start
+            point = fsolve(equations, [np.sqrt(flat), -s.c3[i] * flat / (2 * s.a[i])], xtol=1e-11)
+            rows.append([point[1], point[0] ** 2])
+        found[rule] = np.array(rows)
+    return found
+
+
+def _rods(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
+    """The middle and the squared half length of the rod after it has settled."""
+    found = {}
+    for rule, s in sample.items():
+        kind, numbers = gauges(NAMED[rule], s.hyper, jnp.zeros(()))
+
+        def settled(a: Array, c3: Array, c4: Array, hyper: Any, own: Any, rule: str = rule, kind: Any = kind) -> Array:
+            toy = problems.quartic(a, c3, c4, start=BESIDE)
+            kernel = rod_flow_steps(toy, NAMED[rule](**hyper), (kind, own))
+
+            def step(_: Array, now: Any) -> Any:
+                return kernel.step(now)[0]
+
+            end = lax.fori_loop(0, ALONG_THE_ROD, step, kernel.init(toy.params))
+            return jnp.stack([end.params, end.half**2])
+
+        found[rule] = np.asarray(jax.jit(jax.vmap(settled))(s.a, s.c3, s.c4, s.hyper, numbers))
+    return found
+
+
+RODS = Claim(
+    id="flows/rod_on_quartics",
+    tier="default",
+    statement="above a supercritical edge the rod flow rests on the optimizer's exact 2-cycle, middle and length, at "
+    "finite distance from the edge, with momentum and without",
+    source="rod flow: Regis & Chewi (arXiv:2602.01480), with momentum: here; the cycle: theory.balance",
+    comparison=equality(1e-7, "the size has relaxed to exp(-30) of itself, and squares are compared"),
+    draw=_quartics,
+    predicted=_cycles,
+    measure=_rods,
+)
+
+# ----------------------------------------------------------------------------------------------------------------
+# Central map and central flow, to leading order
+
+
+class Jets(NamedTuple):
+    """Members (n,): curvature, third and fourth derivative at the minimum."""
+
+    a: np.ndarray
+    c3: np.ndarray
+    c4: np.ndarray
+
+
+EXCESS = np.array([0.008, 0.004, 0.002, 0.001])
+"""How far `a` is above the edge, relative to it."""
+
+RESTING = ("central_map", "central_flow")
+AT_REST = 400
+"""Steps: both relax by a half or more in each."""
+
+
+def _jets(random: np.random.Generator, tier: str) -> Jets:
+    count = 3
+    a, c4 = random.uniform(0.5, 2, count), random.uniform(-2, 2, count)
+    # 3 c3^2 > a c4, and the share neither near 1, where there is nothing to see, nor near 0
+    return Jets(a, random.uniform(1.3, 1.8, count) * np.sqrt(a * np.abs(c4) / 3), c4)
+
+
+def _rates(jets: Jets) -> np.ndarray:
+    """Learning rates (members, excesses)."""
+    return 2 / jets.a[:, None] * (1 + EXCESS)
+
+
+def _swings(jets: Jets) -> np.ndarray:
+    """A^2 of the exact 2-cycles (members, excesses)."""
+    odd, even = (balance(quartic_loss).numeric(name) for name in ("odd", "even"))
+    law, found = theory.flip_variance().numeric("cycle_variance"), []
+    for a, c3, c4, rates in zip(*jets, _rates(jets), strict=True):
+        jet = {"a": float(a), "c3": float(c3), "c4": float(c4)}
+        for rate in rates:
+
+            def equations(point: np.ndarray, jet: Any = jet, rate: float = float(rate)) -> list[float]:
+                at = {"A": point[0], "B": point[1], **jet}
+                return [float(odd(**at)) - 2 / rate, float(even(**at))]
+
+            near = float(law(**jet, excess=float(a - 2 / rate)))
+            found.append(fsolve(equations, [near**0.5, -c3 * near / (2 * a)], xtol=1e-11)[0] ** 2)
+    return np.reshape(found, (len(jets.a), len(EXCESS)))
+
+
+def _variances(model: str, jets: Jets) -> np.ndarray:
+    """What the model says of that, at rest (members, excesses)."""
+    rates = _rates(jets)
+    members = [np.broadcast_to(part[:, None], rates.shape).ravel() for part in jets]
+    kind, numbers = gauges(NAMED["gd"], {"learning_rate": rates.ravel()}, jnp.zeros(()))
+
+    def at_rest(a: Array, c3: Array, c4: Array, rate: Array, own: Any) -> Array:
+        toy, rule = problems.quartic(a, c3, c4, start=0.0), NAMED["gd"](learning_rate=rate)
+        kernel = MODELS[model](toy, rule, (kind, own), count=1)
+        begun = kernel.init(toy.params, rule.init(toy.params))
+        return kernel.step(lax.fori_loop(0, AT_REST, lambda _, now: kernel.step(now)[0], begun))[1].variances[0]
+
+    return np.asarray(jax.jit(jax.vmap(at_rest))(*members, rates.ravel(), numbers)).reshape(rates.shape)
+
+
+def _first(jets: Jets) -> dict[str, np.ndarray]:
+    return {model: np.ones(len(jets.a)) for model in RESTING}
+
+
+def _share_errors(jets: Jets) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """How far the models' share of the variance is from the derived one."""
+    share, cycles = theory.flip_variance().numeric("share"), _swings(jets)
+    derived = np.array([float(share(a=a, c3=c3, c4=c4)) for a, c3, c4 in zip(*jets, strict=True)])
+    return {model: (EXCESS, np.abs(_variances(model, jets) / cycles - derived[:, None])) for model in RESTING}
+
+
+SHARE = Claim(
+    id="flows/share_at_a_flip",
+    tier="default",
+    statement="on a quartic just above a supercritical edge central map and central flow, which stop at third "
+    "derivatives of the loss, have the derived share 1 - a c4/(3 c3^2) of the variance of gradient descent's 2-cycle, "
+    "up to the first order in the excess over the edge",
+    source="theory.flip_variance; the cycle: theory.balance",
+    comparison=order(0.1, "the next order, an excess of .008 at most, changes a slope by a few hundredths"),
+    draw=_jets,
+    predicted=_first,
+    errors=_share_errors,
+)
+
+CLAIMS = [RODS, SHARE]
