@@ -9,7 +9,7 @@ edge, `balance_law` says whether it comes to rest there, `growth_law` how fast a
 Nothing here knows the laboratory that tests it.
 """
 
-from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmsprop
+from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmsprop, moments_at_rest
 from theory.averaging import central_flow_law
 from theory.balance import balance_law
 from theory.bifurcation import period_two
@@ -56,6 +56,7 @@ __all__ = [
     "growth_law",
     "local_jet",
     "mean_square_edge",
+    "moments_at_rest",
     "period_two",
     "sam_edge",
     "settling_law",

@@ -105,23 +105,29 @@ multiplier = sp.Symbol("Z_ii", nonnegative=True)
 penalty = sp.Symbol("cbar", real=True)
 
 
+k = sp.Symbol("k", positive=True)
+
+
 @lru_cache(maxsize=1)
-def central_flow_rmsprop() -> Theorem:
-    """RMSProp weight by weight, and where its preconditioner M = sqrt(nu)/eta comes to rest: a convex programme,
+def moments_at_rest() -> Theorem:
+    """Where the second moments of any rule with P = sqrt(nu) and its edge at H <= k M, M = sqrt(nu)/eta, come to rest:
 
-        minimise tr M + |grad L|^2_(M^-1)/eta^2  over diagonal M >= 0  subject to  H <= 2 M.
+        minimise tr M + |grad L|^2_(M^-1)/eta^2  over diagonal M >= 0  subject to  H <= k M,
 
-    **Expressions**, one weight's: `w_rate` with `penalty` = d<H, Sigma>/dw_i; `nu_rate` in the mean gradient, and
-    `nu_rate_at_edge`, where Sigma stands on the kernel of 2M - H, so that (H Sigma H)_ii = 4 M_ii^2 Sigma_ii
-    (`gradient_variance_at_edge`).  `lagrangian_slope` = d/dM_ii of the objective less <Z, 2M - H>; with Z = 2
-    Sigma/eta^2 (`multiplier`) it is -eta^2 beta2/(1 - beta2) times nu_rate_at_edge/(eta^2 M^2): the points of rest are
-    the programme's Karush-Kuhn-Tucker points.  The objective is convex in M, so there is one minimum.
+    the programme of RMSProp, k = 2, with the rule's own k: for Adam 2 (1 + beta1)/(1 - beta1).  Beyond what is assumed
+    for RMSProp the oscillation must rest, which with momentum it need not (`theory.balance_law`).
+
+    **Expressions**, one weight's: `nu_rate` in the mean gradient; `nu_rate_at_edge`, where Sigma stands on the kernel
+    of k M - H, so that (H Sigma H)_ii = k^2 M_ii^2 Sigma_ii (`gradient_variance_at_edge`).  `lagrangian_slope` =
+    d/dM_ii of the `objective` less <Z, k M - H>; with Z = k Sigma/eta^2 (`multiplier`) it is -eta^2 beta2/(1 - beta2)
+    times nu_rate_at_edge/(eta^2 M^2): the points of rest are the programme's Karush-Kuhn-Tucker points.  The objective
+    is convex in M, so there is one minimum.
     """
     nu_rate = _moment_rate(G**2 + q)
     at_edge = _variance_on_kernel()
     nu_rate_at_edge = nu_rate.xreplace({q: at_edge, nu: eta**2 * M**2})
-    lagrangian = M + G**2 / (eta**2 * M) - multiplier * 2 * M
-    slope = sp.diff(lagrangian, M)
+    objective = M + G**2 / (eta**2 * M)
+    slope = sp.diff(objective - multiplier * k * M, M)
     # the multiplier for which rest and stationarity are the same equation
     found = sp.solve(slope.subs(G**2, sp.solve(nu_rate_at_edge, G**2)[0]), multiplier)
     if len(found) != 1 or found[0].has(M, G):
@@ -131,6 +137,47 @@ def central_flow_rmsprop() -> Theorem:
         raise ArithmeticError("nu' is not a multiple of the Lagrangian's slope")
     if sp.diff(slope, M).subs(G, 1).subs(M, 1).is_positive is not True:
         raise ArithmeticError("the objective is not convex in M")
+    return Theorem(
+        statement="second moments rest where tr M + |grad L|^2_(M^-1)/eta^2 is least subject to H <= k M; the "
+        "constraint's multiplier is k Sigma/eta^2",
+        assumptions=(
+            "P = sqrt(nu), and the edge of P^-1 H is k/eta",
+            "grad L (the time mean) and H do not move, and the oscillation rests; eps = 0",
+            "Sigma >= 0 stands on the kernel of k M - H >= 0",
+            "the mean square of a gradient's entry is G^2 + (H Sigma H)_ii",
+        ),
+        source="for k = 2 Cohen, Damian et al. 2410.24206; for any k here, Karush-Kuhn-Tucker conditions compared",
+        expressions={
+            "nu_rate": nu_rate,
+            "gradient_variance_at_edge": at_edge,
+            "nu_rate_at_edge": nu_rate_at_edge,
+            "objective": objective,
+            "lagrangian_slope": slope,
+            "multiplier": found[0],
+        },
+        arguments={
+            "learning_rate": eta,
+            "b2": beta2,
+            "nu": nu,
+            "mean_gradient": G,
+            "gradient_variance": q,
+            "preconditioner": M,
+            "share": share_of_weight,
+            "multiplier": multiplier,
+            "edge": k,
+        },
+    )
+
+
+@lru_cache(maxsize=1)
+def central_flow_rmsprop() -> Theorem:
+    """RMSProp weight by weight, and where its preconditioner M = sqrt(nu)/eta comes to rest: a convex programme,
+
+        minimise tr M + |grad L|^2_(M^-1)/eta^2  over diagonal M >= 0  subject to  H <= 2 M.
+
+    **Expressions**, one weight's: `w_rate` with `penalty` = d<H, Sigma>/dw_i, and those of `moments_at_rest` at k = 2.
+    """
+    rest = {name: expression.subs(k, 2) for name, expression in moments_at_rest().expressions.items()}
     return Theorem(
         statement="RMSProp's M = sqrt(nu)/eta rests where tr M + |grad L|^2_(M^-1)/eta^2 is least subject to H <= 2M; "
         "the constraint's multiplier is 2 Sigma/eta^2",
@@ -142,12 +189,7 @@ def central_flow_rmsprop() -> Theorem:
         source="Cohen, Damian et al. 2410.24206 (statement); Karush-Kuhn-Tucker conditions compared here",
         expressions={
             "w_rate": -eta / sp.sqrt(nu) * (G + penalty / 2),
-            "nu_rate": nu_rate,
-            "gradient_variance_at_edge": at_edge,
-            "nu_rate_at_edge": nu_rate_at_edge,
-            "objective": M + G**2 / (eta**2 * M),
-            "lagrangian_slope": slope,
-            "multiplier": found[0],
+            **rest,
         },
         arguments={
             "learning_rate": eta,
@@ -164,10 +206,10 @@ def central_flow_rmsprop() -> Theorem:
 
 
 def _variance_on_kernel() -> sp.Expr:
-    """(H Sigma H)_11 where (2M - H) Sigma = 0, from a general 2 x 2 block: Sigma = s s^T, H = 2M - r r^T, r . s = 0."""
+    """(H Sigma H)_11 where (k M - H) Sigma = 0, from a general 2 x 2 block: Sigma = s s^T, H = k M - r r^T, r.s = 0."""
     m1, m2, s1, s2, t = sp.symbols("m1 m2 s1 s2 t", positive=True)
     swing, stiff = sp.Matrix([s1, s2]), t * sp.Matrix([-s2, s1])
-    hessian = 2 * sp.diag(m1, m2) - stiff * stiff.T
+    hessian = k * sp.diag(m1, m2) - stiff * stiff.T
     square = (hessian * swing * swing.T * hessian).applyfunc(sp.expand)
     entry = square[0, 0]
     if entry.has(t) or sp.expand(entry / s1**2).has(s1, s2):

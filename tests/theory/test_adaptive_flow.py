@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.theory.formulas import formula
 from tests.theory.runs import centre, simulate
-from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmsprop
+from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmsprop, moments_at_rest
 from theory.central_flow import central_flow_gd
 
 seeds = st.integers(0, 2**31)
@@ -89,22 +89,21 @@ def test_both_ends_of_beta2():
     assert one.expressions["variance"] == scalar.expressions["variance_by_curvature"]
 
 
-def rest_of(hessian, push, eta, b2, steps=20_000):
-    """RMSProp on a quadratic with a slope: sqrt(nu)/eta and the mean gradient, both means of the last half."""
+def rest_of(rule, hessian, push, eta, steps=20_000):
+    """A rule on a quadratic with a slope: sqrt(nu)/eta and the mean gradient, both means of the last half."""
 
     @jax.jit
     def run():
-        rule = optax.rmsprop(eta, decay=b2, eps=1e-30)
         w, state = simulate(rule, lambda w: w @ hessian @ w / 2 - push @ w, eta * jnp.ones(len(push)), steps)
         gradients = w @ hessian - push[None, :]
-        return gradients[steps // 2 :], jnp.sqrt(jax.tree.leaves(state)[0][steps // 2 :])
+        return gradients[steps // 2 :], jnp.sqrt(state[0].nu[steps // 2 :])
 
     gradients, root = run()
     return np.asarray(gradients.mean(0)), np.asarray(root.mean(0)) / eta
 
 
-def least_preconditioner(hessian, gradient, eta):
-    """argmin of sum M_i + g_i^2/(eta^2 M_i) subject to H <= 2 diag(M), and the constraint's multiplier."""
+def least_preconditioner(hessian, gradient, eta, edge):
+    """argmin of sum M_i + g_i^2/(eta^2 M_i) subject to H <= edge diag(M), and the constraint's multiplier."""
     clarabel = pytest.importorskip("clarabel")
     from scipy import sparse
 
@@ -120,7 +119,7 @@ def least_preconditioner(hessian, gradient, eta):
     for j in range(n):  # upper triangle, column by column
         for i in range(j + 1):
             row = np.zeros(2 * n)
-            row[i] = -2.0 if i == j else 0.0
+            row[i] = -edge if i == j else 0.0
             rows.append(row)
             offsets.append(-hessian[i, j] * (1 if i == j else np.sqrt(2)))
     cones.append(clarabel.PSDTriangleConeT(n))
@@ -138,24 +137,27 @@ def least_preconditioner(hessian, gradient, eta):
     return np.array(solution.x)[:n], multiplier
 
 
-@pytest.mark.parametrize("rank", [4, 2])
-def test_rmsprop_rests_at_the_solution_of_its_convex_programme(rank):
-    rng, eta, n = np.random.default_rng(7 + rank), 1e-3, 4
+@pytest.mark.parametrize(("b1", "rank"), [(0.0, 4), (0.0, 2), (0.1, 4), (0.1, 2)])
+def test_second_moments_rest_at_the_solution_of_a_convex_programme(b1, rank):
+    """RMSProp, and Adam with a momentum at which it comes to rest."""
+    rng, eta, n, b2 = np.random.default_rng(7 + rank), 1e-3, 4, 0.999
     factor = rng.normal(size=(n, rank))
     hessian, push = factor @ factor.T, rng.normal(size=n)
-    gradient, found = rest_of(hessian, push * eta / 4, eta, b2 := 0.999)
-    least, multiplier = least_preconditioner(hessian, gradient, eta)
+    rule = optax.adam(eta, b1=b1, b2=b2, eps=1e-30) if b1 else optax.rmsprop(eta, decay=b2, eps=1e-30)
+    edge = 2 * (1 + b1) / (1 - b1)
+    gradient, found = rest_of(rule, hessian, push * eta / 4, eta)
+    least, multiplier = least_preconditioner(hessian, gradient, eta, edge)
     # second moments breathe with the oscillation: an error in proportion to 1 - beta2 (at full rank 1.3e-2 at 0.99)
     np.testing.assert_allclose(found, least, rtol=3 * (1 - b2))
-    # and the programme's own optimum rests: nu' = 0 with Sigma = eta^2 Z/2, on the kernel of 2M - H
-    law = central_flow_rmsprop()
-    share = np.diag(multiplier) * eta**2 / 2
-    inner = {"learning_rate": eta, "b2": 0.99, "preconditioner": least, "mean_gradient": gradient, "share": share}
+    # and the programme's own optimum rests: nu' = 0 with Sigma = eta^2 Z/k, on the kernel of k M - H
+    law = moments_at_rest()
+    inner = {"learning_rate": eta, "b2": 0.99, "preconditioner": least, "mean_gradient": gradient, "edge": edge}
+    inner["share"] = np.diag(multiplier) * eta**2 / edge
     scale = (eta * least) ** 2 * (1 - 0.99) / 0.99
     np.testing.assert_allclose(formula(law, "nu_rate_at_edge")(**inner) / scale, 0, atol=1e-5)  # the solver's
     slope = formula(law, "lagrangian_slope")(**inner, multiplier=formula(law, "multiplier")(**inner))
     np.testing.assert_allclose(slope, 0, atol=1e-5)
-    np.testing.assert_allclose(multiplier @ (2 * np.diag(least) - hessian), 0, atol=1e-5 * np.abs(hessian).max())
+    np.testing.assert_allclose(multiplier @ (edge * np.diag(least) - hessian), 0, atol=1e-5 * np.abs(hessian).max())
 
 
 @given(seeds)

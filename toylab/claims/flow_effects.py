@@ -6,21 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.flatten_util import ravel_pytree
 
 import theory
 import toylab
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
-from toylab.claims.comparisons import at_most, equality, measurement, sign
+from toylab.claims.comparisons import equality, measurement, sign
 from toylab.claims.network_plateaus import FRESH
-from toylab.curvature import begin_track, dense_hessian, follow
+from toylab.curvature import begin_track, follow
 from toylab.dynamics.base import rollout
 from toylab.dynamics.central_flow import central_flow_steps
 from toylab.dynamics.central_map import central_map_steps
@@ -112,114 +110,6 @@ FALLS = Claim(
     draw=_seeds,
     predicted=_falling,
     measure=_loss_changes,
-)
-
-# ----------------------------------------------------------------------------------------------------------------
-# RMSProp's second moments at rest
-
-
-class Rest(NamedTuple):
-    """Of one stretch of a run: means of sqrt(nu) and the gradient (p,), and the Hessian (p, p) at the mean weights."""
-
-    root: Any
-    gradient: Any
-    hessian: Any
-
-
-RATE, DECAY, WIDTH, BEFORE, STRETCH = 2e-3, 0.99, 8, 2000, 400
-
-
-def stationary(found: Rest, rate: float) -> np.ndarray:
-    """M = diag (p,) with the least tr M + |g|^2_(M^-1)/rate^2 subject to H <= 2 M, by a barrier: Newton's method on the
-    objective minus mu log det(2 M - H), mu to zero."""
-    if not (np.isfinite(found.gradient).all() and np.isfinite(found.hessian).all()):
-        raise ArithmeticError("the run has diverged: its gradient or Hessian is not finite")
-    size = found.gradient.size
-    squares = (found.gradient / rate) ** 2
-    diagonal = np.full(size, np.linalg.norm(found.hessian, 2))
-    mu = 1.0
-    while mu * size > 1e-9 * diagonal.sum():
-        for _ in range(50):
-            inverse = np.linalg.inv(2 * np.diag(diagonal) - found.hessian)
-            slope = 1 - squares / diagonal**2 - 2 * mu * np.diag(inverse)
-            bend = np.diag(2 * squares / diagonal**3) + 4 * mu * inverse**2
-            move = np.linalg.solve(bend, -slope)
-            share = 1.0
-            while not _inside(diagonal + share * move, found.hessian):
-                share /= 2
-            diagonal = diagonal + share * move
-            if -slope @ move < 1e-12 * diagonal.sum():
-                break
-        else:
-            raise ArithmeticError("Newton's method does not reach the centre of the barrier")
-        mu /= 4
-    return diagonal
-
-
-def _inside(diagonal: np.ndarray, hessian: np.ndarray) -> bool:
-    return bool(np.all(diagonal > 0) and np.linalg.eigvalsh(2 * np.diag(diagonal) - hessian)[0] > 0)
-
-
-class Run(NamedTuple):
-    """RMSProp before each step (T, p): weights, gradient, and sqrt(nu) as the step uses it."""
-
-    weights: Any
-    gradients: Any
-    roots: Any
-
-
-@cache
-def regression_run(seed: int, steps: int = BEFORE + STRETCH) -> Run:
-    """RMSProp on a small regression."""
-    problem = _regression(seed, WIDTH)
-    kernel = discrete_steps(problem, NAMED["rmsprop"](learning_rate=RATE, decay=DECAY))
-
-    def step(now: Any, _: None) -> tuple[Any, Run]:
-        after, _ = kernel.step(now)
-        seen = (now.params, problem.gradient(now.params), after.state[0].nu)
-        weights, gradient, nu = (ravel_pytree(tree)[0] for tree in seen)
-        return after, Run(weights, gradient, jnp.sqrt(nu))
-
-    run = jax.jit(lambda begun: lax.scan(step, begun, length=steps)[1])(kernel.init(problem.params))
-    return Run(*map(np.asarray, run))
-
-
-def rest(seed: int, run: Run, window: slice) -> Rest:
-    """Means over a window of a run, and the Hessian there."""
-    problem = _regression(seed, WIDTH)
-    weights, gradient, root = (x[window].mean(axis=0) for x in run)
-    _, unravel = ravel_pytree(problem.params)
-    return Rest(root, gradient, np.asarray(dense_hessian(problem, unravel(jnp.asarray(weights)))))
-
-
-def _close(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
-    return {f"seed {seed}": np.asarray(0.03) for seed in seeds}
-
-
-def _moment_errors(seeds: tuple[int, ...]) -> dict[str, float]:
-    """|sqrt(nu)/eta - M|/|M|, M the solution of the programme at the mean weights and the mean gradient."""
-    found = {}
-    for seed in seeds:
-        late = rest(seed, regression_run(seed), slice(BEFORE, None))
-        solution = stationary(late, RATE)
-        found[f"seed {seed}"] = float(np.linalg.norm(late.root / RATE - solution) / np.linalg.norm(solution))
-    return found
-
-
-MOMENTS = Claim(
-    id="flows/second_moments_at_rest",
-    tier="default",
-    statement="in its plateau RMSProp's second moments are those of a convex programme that knows no history, the "
-    "least tr M + |g|^2_(M^-1)/eta^2 subject to H <= 2 M, M = sqrt(nu)/eta, within 3 per cent",
-    source=SOURCE + "; its conditions of optimality: theory.central_flow_rmsprop",
-    comparison=at_most(
-        0.0,
-        "the bound is part of the statement",
-        ceiling=Ceiling(1.0, "an error far below the bound, down to none, moves the bound by all of itself"),
-    ),
-    draw=_seeds,
-    predicted=_close,
-    measure=_moment_errors,
 )
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -317,4 +207,4 @@ PENALTIES = Claim(
     finding=_told,
 )
 
-CLAIMS = [EFFECTIVE, FALLS, MOMENTS, PENALTY, PENALTIES]
+CLAIMS = [EFFECTIVE, FALLS, PENALTY, PENALTIES]
