@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -59,23 +60,34 @@ def _member(hyper: dict[str, np.ndarray], i: int) -> dict[str, float]:
     return {name: float(values[i]) for name, values in hyper.items()}
 
 
+@cache
+def _balance() -> tuple[Any, Any]:
+    """The two equations of a 2-cycle as functions."""
+    law = balance(quartic_loss)
+    return law.numeric("odd"), law.numeric("even")
+
+
+def _cycle(jet: dict[str, float], threshold: float, near: float) -> tuple[float, float]:
+    """The mean and the squared amplitude of the exact 2-cycle, from its derived equations; `near`: of the latter."""
+    odd, even = _balance()
+
+    def equations(point: np.ndarray) -> list[float]:
+        at = {"A": point[0], "B": point[1], **jet}
+        return [float(odd(**at)) - threshold, float(even(**at))]
+
+    half, middle = fsolve(equations, [near**0.5, -jet["c3"] * near / (2 * jet["a"])], xtol=1e-11)
+    return float(middle), float(half**2)
+
+
 def _cycles(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
-    """The mean and the squared amplitude of the exact 2-cycle of each member (n, 2), from its derived equations."""
-    odd, even = (balance(quartic_loss).numeric(name) for name in ("odd", "even"))
-    found = {}
+    """The exact 2-cycle of each member (n, 2)."""
+    variance, found = theory.flip_variance().numeric("cycle_variance"), {}
     for rule, s in sample.items():
         law, rows = theory.edge(NAMED[rule]), []
         for i in range(s.a.size):
             threshold = law.at(**_member(s.hyper, i)).threshold
-            jet = {"a": s.a[i], "c3": s.c3[i], "c4": s.c4[i]}
-
-            def equations(point: np.ndarray, jet: Any = jet, threshold: float = threshold) -> list[float]:
-                at = {"A": point[0], "B": point[1], **jet}
-                return [float(odd(**at)) - threshold, float(even(**at))]
-
-            flat = 6 * (s.a[i] - threshold) * s.a[i] / (3 * s.c3[i] ** 2 - s.a[i] * s.c4[i])  # the search's start
-            point = fsolve(equations, [np.sqrt(flat), -s.c3[i] * flat / (2 * s.a[i])], xtol=1e-11)
-            rows.append([point[1], point[0] ** 2])
+            jet = {"a": float(s.a[i]), "c3": float(s.c3[i]), "c4": float(s.c4[i])}
+            rows.append(_cycle(jet, threshold, float(variance(**jet, excess=float(s.a[i] - threshold)))))
         found[rule] = np.array(rows)
     return found
 
@@ -146,19 +158,11 @@ def _rates(jets: Jets) -> np.ndarray:
 
 def _swings(jets: Jets) -> np.ndarray:
     """A^2 of the exact 2-cycles (members, excesses)."""
-    odd, even = (balance(quartic_loss).numeric(name) for name in ("odd", "even"))
-    law, found = theory.flip_variance().numeric("cycle_variance"), []
+    variance, found = theory.flip_variance().numeric("cycle_variance"), []
     for a, c3, c4, rates in zip(*jets, _rates(jets), strict=True):
         jet = {"a": float(a), "c3": float(c3), "c4": float(c4)}
-        for rate in rates:
-
-            def equations(point: np.ndarray, jet: Any = jet, rate: float = float(rate)) -> list[float]:
-                at = {"A": point[0], "B": point[1], **jet}
-                return [float(odd(**at)) - 2 / rate, float(even(**at))]
-
-            near = float(law(**jet, excess=float(a - 2 / rate)))
-            found.append(fsolve(equations, [near**0.5, -c3 * near / (2 * a)], xtol=1e-11)[0] ** 2)
-    return np.reshape(found, (len(jets.a), len(EXCESS)))
+        found.append([_cycle(jet, 2 / r, float(variance(**jet, excess=float(a - 2 / r))))[1] for r in rates])
+    return np.array(found)
 
 
 def _variances(model: str, jets: Jets) -> np.ndarray:
