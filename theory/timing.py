@@ -10,10 +10,17 @@ from typing import Any
 
 from theory.errors import DerivationTimeout
 
+AGAIN = 1.0
+"""Seconds."""
+
 
 @contextmanager
 def time_limited(seconds: float) -> Generator[None]:
-    """Raise `DerivationTimeout` in this block after ``seconds``; without effect outside the main thread."""
+    """Raise `DerivationTimeout` in this block after ``seconds``; without effect outside the main thread.
+
+    And again every second: where the first falls into code that catches everything, or into a callback of the garbage
+    collector, it is lost.
+    """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -22,7 +29,7 @@ def time_limited(seconds: float) -> Generator[None]:
         raise DerivationTimeout(f"the derivation was not done after {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
