@@ -36,8 +36,11 @@ def test_a_run_on_a_quadratic_grows_at_that_rate(rule, others):
         assert growth == pytest.approx(float(growth_rates(rule_filter, ratio)), abs=0.02)  # log of a turn over 150
 
 
-@settings(max_examples=6)
-@given(st.sampled_from(["adam", "heavy_ball", "ema_momentum"]), st.floats(0.05, 0.97))
+@pytest.mark.parametrize(
+    "rule", ["adam", *(pytest.param(r, marks=pytest.mark.slow) for r in ("heavy_ball", "ema_momentum"))]
+)
+@settings(max_examples=5)
+@given(b=st.floats(0.05, 0.97))
 def test_the_law_is_slope_floor_and_where_they_meet(rule, b):
     name = {"adam": "b1"}.get(rule, "momentum")
     law, given_ = growth_law(NAMED[rule]), {name: b}

@@ -82,7 +82,10 @@ def test_what_cannot_be_compared_is_refused():
         compare(problem, optax.sgd(0.1), 10, models=["rope"])
 
 
-@pytest.mark.parametrize("rule", ["delayed_gradient", "schedule_free_sgd", "ema_cascade"])
+@pytest.mark.parametrize(
+    "rule",
+    ["delayed_gradient", *(pytest.param(r, marks=pytest.mark.slow) for r in ("schedule_free_sgd", "ema_cascade"))],
+)
 def test_models_of_the_average_refuse_what_the_theory_refuses(rule):
     settings = {"ema_cascade": {"b1": 0.9, "b2": 0.9}}.get(rule, {})
     transform = NAMED[rule](learning_rate=0.1, **settings)
