@@ -2,103 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures import style
 from figures.model_paths import LOOKS
-from toylab.model_comparison import compare
-from toylab.optimizers import NAMED
-from toylab.problems import chebyshev_mlp, digits_mlp
-from toylab.problems.base import Problem
+from toylab.claims.flow_settings import CONVOLUTIONAL, GRID, Setting
+from toylab.claims.flow_table import described, kept
 
 NAME = "model_comparison"
-TITLE = "Models of the averaged path: error at the end against cost of a step, for three rules"
+TITLE = "Models of the averaged path: error at the end against cost of a step, for seven rules on three problems"
+
+TITLES = {
+    "gd": "GD", "heavy_ball": "heavy ball", "nesterov": "Nesterov", "rmsprop": "RMSProp", "adam": "Adam",
+    "nadam": "NAdam", "scalar_rmsprop": "scalar RMSProp",
+}  # fmt: skip
+PROBLEMS = {"digits_mlp": "digits, MLP", "chebyshev_mlp": "regression", "digits_cnn": "digits, CNN"}
+RUNS = {
+    "digits_mlp": ("gd", "heavy_ball", "nesterov", "rmsprop", "adam", "nadam"),
+    "chebyshev_mlp": ("gd", "scalar_rmsprop", "adam"),
+    "digits_cnn": ("gd", "rmsprop", "adam"),
+}
+"""What is shown, a panel each; of several settings the longest."""
+
+MODELS = ("stable_flow", "central_flow", "central_map", "rod_flow", "edge_flow", "predicted")
+COLUMNS = 4
 
 
-class Setting(NamedTuple):
-    """One rule on one problem; `warm_up` leads past the first steps, where the sharpness falls."""
+class Panel(NamedTuple):
+    """A rule on a problem."""
 
     rule: str
-    title: str
-    settings: Mapping[str, float]
-    problem: Callable[[], Problem]
-    warm_up: int
-    steps: int
-    models: tuple[str, ...]
+    problem: str
+
+    @property
+    def key(self) -> str:
+        """The beginning of its arrays' names."""
+        return f"{self.rule}-{self.problem}"
+
+    def settings(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Its records, one for each seed."""
+        mine = (one for one in (*GRID, *CONVOLUTIONAL) if (one.rule, one.problem) == self)
+        setting = described(max(mine, key=_length))
+        return [one for one in records if {**one["setting"], "seed": 0} == {**setting, "seed": 0}]
 
 
-REGRESSION = partial(chebyshev_mlp, degree=3, hidden=(32,), seed=10)
-DIGITS = partial(digits_mlp, hidden=(16, 16), examples=100, seed=10)
-FEW = ("central_map", "rod_flow")
-SETTINGS = (
-    Setting("gd", "GD, regression", {"learning_rate": 0.5}, REGRESSION, 20, 1000, ("central_flow", *FEW, "edge_flow")),
-    Setting("rmsprop", "RMSProp, digits", {"learning_rate": 6e-4, "decay": 0.99}, DIGITS, 20, 600, FEW),
-    Setting("adam", "Adam, regression", {"learning_rate": 4e-3, "b2": 0.99}, REGRESSION, 20, 1500, FEW),
-)
-"""Central flows are left out where they cost most, and the predicted dynamics, which take hundreds of gradients."""
+PANELS = tuple(Panel(rule, problem) for problem, rules in RUNS.items() for rule in rules)
 
-EIGENVALUES = 4
-MODELS = ("stable_flow", "central_flow", "central_map", "rod_flow", "edge_flow")
+
+def _length(setting: Setting) -> int:
+    return setting.steps
 
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
-    """For each rule RULE_models, and RULE_error, the distance at the end over the distance travelled, and RULE_cost,
-    gradients a step, of these; RULE_onset, the step from which the run is at the edge (-1: never).
-    A model that diverged is left out.
-    """
-    found: dict[str, Any] = {}
-    for setting in SETTINGS[:1] if quick else SETTINGS:
-        compared = compare(
-            setting.problem(),
-            NAMED[setting.rule](**setting.settings),
-            40 if quick else setting.steps,
-            models=("central_map",) if quick else setting.models,
-            count=2 if quick else EIGENVALUES,
-            warm_up=setting.warm_up,
-        )
-        errors = [run.errors for run in compared.runs if run.errors["distance"] is not None]
-        found[f"{setting.rule}_models"] = [record["name"] for record in errors]
-        found[f"{setting.rule}_error"] = [record["distance"] for record in errors]
-        found[f"{setting.rule}_cost"] = [record["gradients_per_step"] for record in errors]
-        found[f"{setting.rule}_onset"] = -1 if compared.onset is None else compared.onset
-    return {key: np.asarray(value) for key, value in found.items()}
+    """What `make models` keeps of runs that take hours: for each panel KEY_models (M,), KEY_error (M, seeds), the
+    distance at the end over the distance travelled (nan for a model that diverged), and KEY_cost (M, seeds), gradients
+    a step; `quick` is the same."""
+    del quick
+    records, found = kept()["records"], {}
+    for panel in PANELS:
+        seeds = [{own["name"]: own for own in one["models"]} for one in panel.settings(records)]
+        names = list(seeds[0])
+        found[f"{panel.key}_models"] = np.array(names)
+        for key, column in {"error": "distance", "cost": "gradients_per_step"}.items():
+            found[f"{panel.key}_{key}"] = np.array([[one[name][column] for one in seeds] for name in names], float)
+    return found
 
 
 @style.styled
 def draw(data: Mapping[str, np.ndarray]) -> Figure:
-    """One panel a rule, one marker a model; lower is closer, further left is cheaper; dotted, how far the optimizer
-    is from itself when it starts 1e-6 away."""
-    figure = Figure(figsize=(style.PAGE, 2.4))
-    shown = [setting for setting in SETTINGS if f"{setting.rule}_models" in data]
-    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    for number, (axes, setting) in enumerate(zip(panels, shown, strict=True)):
-        own = style.of(data, setting.rule)
-        for name, error, cost in zip(own["models"], own["error"], own["cost"], strict=True):
-            if name == "twin":
-                axes.axhline(error, **FLOOR)
-            else:
-                axes.plot(cost, error, **_look(str(name)))
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.margins(0.15)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    """One panel a rule and problem, one marker a model at the geometric mean of its seeds, with a bar from the lowest
+    to the highest; lower is closer, further left is cheaper; dotted, the optimizer from itself when it starts 1e-6
+    away."""
+    rows = -(-len(PANELS) // COLUMNS)
+    figure = Figure(figsize=(style.PAGE, 0.7 + 1.6 * rows))
+    panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True).ravel()
+    for number, (axes, panel) in enumerate(zip(panels, PANELS, strict=True)):
+        _panel(axes, style.of(data, panel.key))
+        style.letter(axes, number, f"{TITLES[panel.rule]}; {PROBLEMS[panel.problem]}")
+    for axes in panels[-COLUMNS:]:
         axes.set_xlabel("gradients a step")
-        style.letter(axes, number, setting.title)
-    panels[0].set_ylabel("distance at the end / travelled")
-    drawn = {str(name) for setting in shown for name in data[f"{setting.rule}_models"]}
+    for axes in panels[::COLUMNS]:
+        axes.set_ylabel("distance at end / travelled")
+    drawn = {str(name) for panel in PANELS for name in data[f"{panel.key}_models"]}
     handles = [Line2D([], [], label=name.replace("_", " "), **_look(name)) for name in MODELS if name in drawn]
     handles.append(Line2D([], [], label="the optimizer's twin", **FLOOR))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside upper center", ncols=COLUMNS)
     return figure
+
+
+def _panel(axes: Axes, own: Mapping[str, np.ndarray]) -> None:
+    for name, errors, costs in zip(own["models"], own["error"], own["cost"], strict=True):
+        error, cost = (np.exp(np.mean(np.log(values))) for values in (errors, costs))
+        if name == "twin":
+            axes.axhline(error, **FLOOR)
+            continue
+        axes.plot([cost, cost], [errors.min(), errors.max()], color=LOOKS[str(name)][0], linewidth=0.9)
+        axes.plot(cost, error, **_look(str(name)))
+    axes.set(xscale="log", yscale="log")
+    axes.margins(0.15)
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 FLOOR: dict[str, Any] = {"color": LOOKS["twin"][0], "linestyle": LOOKS["twin"][1], "linewidth": 0.9}
@@ -107,6 +117,6 @@ FLOOR: dict[str, Any] = {"color": LOOKS["twin"][0], "linestyle": LOOKS["twin"][1
 def _look(name: str) -> dict[str, Any]:
     colour, _, marker = LOOKS[name]
     return {
-        "color": colour, "marker": marker, "markersize": 6, "linestyle": "none", "markeredgecolor": style.BLACK,
+        "color": colour, "marker": marker, "markersize": 5, "linestyle": "none", "markeredgecolor": style.BLACK,
         "markeredgewidth": 0.5,
     }  # fmt: skip

@@ -2,14 +2,14 @@
 
 import json
 
-from toylab.claims.flow_settings import GRID, LONG
+from toylab.claims.flow_settings import GRID, KEPT
 from toylab.claims.flow_table import COLUMNS, described, markdown, missing
 
 
 def test_a_setting_is_missing_until_a_file_has_it():
-    first, rest = LONG[: len(GRID)], LONG[len(GRID) :]
+    first, rest = KEPT[: len(GRID)], KEPT[len(GRID) :]
     kept = json.loads(json.dumps([{"setting": described(setting)} for setting in first]))
-    assert missing([]) == list(LONG)
+    assert missing([]) == list(KEPT)
     assert missing(kept) == list(rest)
 
 

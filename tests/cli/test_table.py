@@ -6,7 +6,7 @@ from pathlib import Path
 import sympy
 
 from toylab.claims import flow_table
-from toylab.claims.flow_settings import LONG
+from toylab.claims.flow_settings import KEPT
 from toylab.claims.network_table import markdown
 from toylab.cli import main
 from toylab.optimizers import NAMED
@@ -43,10 +43,10 @@ def test_the_readme_shows_the_long_runs_that_are_kept():
 
 
 def test_the_readme_shows_the_models_that_are_kept():
-    kept = json.loads((README.parent / "docs" / "models.json").read_text())
+    kept = flow_table.kept()
     shown = README.read_text().partition("<!-- models -->")[2].partition("<!-- /models -->")[0].strip()
     expected = f"{flow_table.markdown(kept['records'])}\n\nRuns of {kept['date']}."
-    assert shown == expected, "paste toylab.claims.flow_table.markdown of docs/models.json into the README"
+    assert shown == expected, "paste toylab.claims.flow_table.markdown of what is kept into the README"
     # the settings that were run are those that `make models` would run, not others under their names
-    told = [flow_table.described(setting) for setting in LONG]
+    told = [flow_table.described(setting) for setting in KEPT]
     assert all(record["setting"] in told for record in kept["records"])

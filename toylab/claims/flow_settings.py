@@ -79,9 +79,11 @@ never makes good what it lost there.  `predicted` solves for a trajectory of its
 CONVOLUTIONAL = (
     Setting("gd", 0.4, 600, (), "digits_cnn", CNN),
     Setting("adam", 4e-3, 600, ADAPTIVE, "digits_cnn", CNN, 20, 6),
+    Setting("gd", 0.3, 3000, (), "digits_cnn", SMALL_CNN, 0, 6),
+    Setting("rmsprop", 2e-4, 3000, (("decay", 0.99),), "digits_cnn", SMALL_CNN, 20, 8, AVERAGED[:2]),
     Setting("adam", 4e-3, 2000, ADAPTIVE, "digits_cnn", SMALL_CNN, 20, 12),
 )
-"""The network of the papers for as long as a quarter of an hour allows, a narrower one for 2,000 steps of Adam."""
+"""The network of the papers for as long as a quarter of an hour allows, a narrower one for thousands of steps."""
 
 SINGLE = (
     replace(GRID[0], single=True),
@@ -107,8 +109,11 @@ def _seeded(part: Sequence[Setting]) -> tuple[Setting, ...]:
 
 
 FROM_THE_START, SETTLED = _seeded(GRID) + _seeded(CONVOLUTIONAL) + _seeded(SINGLE), _seeded(LATE)
-LONG = FROM_THE_START + SETTLED
-"""Three seeds, MLP and CNN and regression: the table of models."""
+OVERSHOOT = _seeded((replace(GD, steps=1600, models=EVERY_MODEL[:-1]),))
+"""Short, for what happens between the onset and the return to the edge."""
+
+KEPT = (*DEFAULT, RMSPROP, *FROM_THE_START, *SETTLED, *OVERSHOOT)
+"""Three seeds, MLP and CNN and regression, and what the default tier runs: the table of models."""
 
 SPLIT = tuple(setting for setting in FROM_THE_START if (setting.rule, setting.problem) == ("gd", "chebyshev_mlp"))
 RARE_BURSTS = tuple(setting for setting in FROM_THE_START if setting.rule == "nesterov")

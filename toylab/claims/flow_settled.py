@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import measurement
 from toylab.claims.flow_networks import CLOSER, LOSS
-from toylab.claims.flow_settings import FRESH, GD, SETTLED, SOURCE, Setting, compared, drawn, errors
+from toylab.claims.flow_settings import OVERSHOOT, SETTLED, SOURCE, Setting, compared, drawn, errors
 
 
 def _each(number: Callable[[Setting, str], float | None]) -> Callable[[Iterable[Setting]], dict[str, float]]:
@@ -51,11 +50,6 @@ SETTLED_LOSS = Claim(
     draw=drawn(SETTLED),
     predicted=_each(lambda setting, model: 0.05),
     measure=_each(lambda setting, model: errors(setting, model)["loss_error"]),
-)
-
-OVERSHOOT = tuple(
-    replace(GD, steps=1600, models=("central_map", "central_flow", "rod_flow", "edge_flow"), seed=FRESH + seed)
-    for seed in range(3)
 )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from toylab.claims.flow_settings import LONG, Setting, compared
+from toylab.claims.flow_settings import KEPT, Setting, compared
 
 COLUMNS = {
     "distance": "distance / travelled",
@@ -34,13 +36,19 @@ def record(setting: Setting) -> dict[str, Any]:
     }
 
 
+def kept() -> dict[str, Any]:
+    """What `make models` has written: the `date` of the latest run and the `records`, see `record`."""
+    file = importlib.resources.files("toylab.claims") / "data" / "models.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def described(setting: Setting) -> dict[str, Any]:
     """The setting as JSON gives it back."""
     plain = dataclasses.asdict(setting)
     return {**plain, "fixed": dict(setting.fixed), "models": list(setting.models), "settings": _lists(setting.settings)}
 
 
-def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = LONG) -> list[Setting]:
+def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = KEPT) -> list[Setting]:
     """The settings that no record is of."""
     return [setting for setting in settings if not any(one["setting"] == described(setting) for one in found)]
 
