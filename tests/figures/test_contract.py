@@ -23,8 +23,8 @@ COMPILE_MUCH = {
     "adam_edges", "batch_threshold", "bifurcation_diagram", "blocked_advancing", "catapult_phase_diagram",
     "cnn_zoom", "edge_of_stability", "first_light", "flows_adaptive", "flows_gd", "flows_in_the_plane",
     "four_stages", "leaving_the_flow", "mini_batch", "orbit_laws", "order_of_accuracy",
-    "oscillation_variance", "phase_diagrams", "phase_portrait", "rmsprop_edge", "scalar_rmsprop", "settling",
-    "spectrum",
+    "oscillation_variance", "phase_diagrams", "phase_portrait", "rmsprop_edge", "scalar_rmsprop", "second_moments",
+    "settling", "spectrum",
 }  # fmt: skip
 """Figures that compile for eight seconds and more even for quick data: behind the marker."""
 NAMES = [module.NAME for module in MODULES]

@@ -1,7 +1,8 @@
 """The README runs: its commands and snippets, in order and in one empty folder.
 
 A block that cannot run here (it needs a clone, a GPU or an hour) has `<!-- no-run -->` on the line before its
-fence; `<!-- file: NAME -->` there writes the block to NAME instead, for the blocks that follow.
+fence, one that takes a minute and is left to the slow tests `<!-- slow -->`; `<!-- file: NAME -->` there writes the
+block to NAME instead, for the blocks that follow.
 """
 
 import os
@@ -15,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(
-    r"^(?:<!-- *(?P<mark>no-run|file: *\S+) *-->[ \t]*\n+)?"
+    r"^(?:<!-- *(?P<mark>no-run|slow|file: *\S+) *-->[ \t]*\n+)?"
     r"```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```[ \t]*$",
     re.DOTALL | re.MULTILINE,
 )
@@ -47,15 +48,15 @@ def commands(block: Block) -> list[str]:
     return ["bash", "-euo", "pipefail", "-c", block.body]
 
 
-def failures(text: str, folder: Path) -> list[str]:
-    """Runs every block of `text` in `folder`; what failed, each with its line."""
+def failures(text: str, folder: Path, left_out: tuple[str, ...] = ("no-run",)) -> list[str]:
+    """Runs every block of `text` in `folder` but those with a mark in `left_out`; what failed, each with its line."""
     # the commands of this environment come first, as after activating it
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = []
     for block in blocks(text):
         if block.mark.startswith("file:"):
             (folder / block.mark.removeprefix("file:").strip()).write_text(block.body)
-        elif block.mark != "no-run" and block.language in (*SHELLS, "python"):
+        elif block.mark not in left_out and block.language in (*SHELLS, "python"):
             done = subprocess.run(
                 commands(block), cwd=folder, env={**os.environ, "PATH": path, "MPLBACKEND": "agg"},
                 capture_output=True, text=True, timeout=SECONDS, check=False,
@@ -65,12 +66,15 @@ def failures(text: str, folder: Path) -> list[str]:
     return found
 
 
-def test_readme_runs(tmp_path):
+@pytest.mark.parametrize(
+    "left_out", [("no-run", "slow"), pytest.param(("no-run",), marks=pytest.mark.slow)], ids=["quick", "all"]
+)
+def test_readme_runs(tmp_path, left_out):
     text = (ROOT / "README.md").read_text()
     runs = [block for block in blocks(text) if not block.mark]
     assert any(block.language == "python" for block in runs), "no snippet of the README is run"
     assert any("toylab " in block.body for block in runs if block.language in SHELLS), "no command is run"
-    found = failures(text, tmp_path)
+    found = failures(text, tmp_path, left_out)
     assert not found, "\n\n".join(found)
 
 
@@ -82,6 +86,7 @@ def test_readme_runs(tmp_path):
         ("```console\n$ false\n```\n", 1),
         ("```console\n$ true\nfalse\n```\n", 0),
         ("<!-- no-run -->\n```bash\nfalse\n```\n", 0),
+        ("<!-- slow -->\n```bash\nfalse\n```\n", 1),
         ("<!-- no-run -->\n```bash\nfalse\n```\n\n```python\n1 / 0\n```\n", 1),
         ("<!-- file: a.py -->\n```python\nx = 3\n```\n\n```python\nimport a\nassert a.x == 4\n```\n", 1),
         ("```text\nfalse\n```\n", 0),
