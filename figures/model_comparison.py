@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures import style
 from figures.model_paths import LOOKS
-from toylab.claims.flow_settings import CONVOLUTIONAL, GRID, Setting
+from toylab.claims.flow_settings import CONVOLUTIONAL, GRID
 from toylab.claims.flow_table import described, kept
 
 NAME = "model_comparison"
@@ -46,18 +46,14 @@ class Panel(NamedTuple):
         """The beginning of its arrays' names."""
         return f"{self.rule}-{self.problem}"
 
-    def settings(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def kept(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Its records, one for each seed."""
         mine = (one for one in (*GRID, *CONVOLUTIONAL) if (one.rule, one.problem) == self)
-        setting = described(max(mine, key=_length))
+        setting = described(max(mine, key=lambda one: one.steps))
         return [one for one in records if {**one["setting"], "seed": 0} == {**setting, "seed": 0}]
 
 
 PANELS = tuple(Panel(rule, problem) for problem, rules in RUNS.items() for rule in rules)
-
-
-def _length(setting: Setting) -> int:
-    return setting.steps
 
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
@@ -67,7 +63,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     del quick
     records, found = kept()["records"], {}
     for panel in PANELS:
-        seeds = [{own["name"]: own for own in one["models"]} for one in panel.settings(records)]
+        seeds = [{own["name"]: own for own in one["models"]} for one in panel.kept(records)]
         names = list(seeds[0])
         found[f"{panel.key}_models"] = np.array(names)
         for key, column in {"error": "distance", "cost": "gradients_per_step"}.items():

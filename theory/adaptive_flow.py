@@ -103,9 +103,8 @@ M = sp.Symbol("M", positive=True)
 share_of_weight = sp.Symbol("Sigma_ii", nonnegative=True)
 multiplier = sp.Symbol("Z_ii", nonnegative=True)
 penalty = sp.Symbol("cbar", real=True)
-
-
 k = sp.Symbol("k", positive=True)
+"""The edge in units of M: eta times the threshold of P^-1 H."""
 
 
 @lru_cache(maxsize=1)
@@ -177,7 +176,7 @@ def central_flow_rmsprop() -> Theorem:
 
     **Expressions**, one weight's: `w_rate` with `penalty` = d<H, Sigma>/dw_i, and those of `moments_at_rest` at k = 2.
     """
-    rest = {name: expression.subs(k, 2) for name, expression in moments_at_rest().expressions.items()}
+    rest = moments_at_rest()
     return Theorem(
         statement="RMSProp's M = sqrt(nu)/eta rests where tr M + |grad L|^2_(M^-1)/eta^2 is least subject to H <= 2M; "
         "the constraint's multiplier is 2 Sigma/eta^2",
@@ -189,18 +188,11 @@ def central_flow_rmsprop() -> Theorem:
         source="Cohen, Damian et al. 2410.24206 (statement); Karush-Kuhn-Tucker conditions compared here",
         expressions={
             "w_rate": -eta / sp.sqrt(nu) * (G + penalty / 2),
-            **rest,
+            **{name: expression.subs(k, 2) for name, expression in rest.expressions.items()},
         },
         arguments={
-            "learning_rate": eta,
-            "b2": beta2,
-            "nu": nu,
-            "mean_gradient": G,
-            "gradient_variance": q,
             "penalty": penalty,
-            "preconditioner": M,
-            "share": share_of_weight,
-            "multiplier": multiplier,
+            **{name: symbol for name, symbol in rest.arguments.items() if symbol != k},
         },
     )
 

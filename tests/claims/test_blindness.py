@@ -9,8 +9,8 @@ from toylab.claims import Claim, discovered, equality
 
 
 def reached(start):
-    """Every function and module that `start` refers to, through globals, closures, defaults, partials and
-    wrappers.
+    """Every function and module that `start` refers to, through globals, closures, defaults, partials, wrappers, and
+    methods and properties of the classes that its module knows, by their names.
 
     Functions of other packages are not entered: what theory predicts is only reached through the module
     `theory` or a function of a claim module.
@@ -28,6 +28,9 @@ def reached(start):
         if isinstance(one, types.FunctionType) and (one is start or inside(one)):
             names = all_names(one.__code__)
             waiting += [one.__globals__[name] for name in names if name in one.__globals__]
+            classes = [value for value in one.__globals__.values() if isinstance(value, type) and inside(value)]
+            found = [vars(kind)[name] for kind in classes for name in names if name in vars(kind)]
+            waiting += [member.fget if isinstance(member, property) else member for member in found]
             waiting += [cell.cell_contents for cell in one.__closure__ or ()]
             waiting += [*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()]
     return list(seen.values())
@@ -74,6 +77,17 @@ def imports_theory(sample):
     return theory.edge(sample)
 
 
+class Sample:
+    """An experiment's sample that knows a threshold."""
+
+    @property
+    def threshold(self):
+        return theory.edge(self)
+
+    def near(self):
+        return prediction(self)
+
+
 @pytest.mark.parametrize(
     "measure",
     [
@@ -85,6 +99,8 @@ def imports_theory(sample):
         lambda sample, function=prediction: function(sample),
         functools.lru_cache(helper),
         imports_theory,
+        lambda sample: sample.threshold,
+        lambda sample: [one.near() for one in sample],
     ],
 )
 def test_a_planted_look_is_seen(measure):

@@ -259,10 +259,10 @@ def test_vmap_and_scan_are_the_loop(mapped):
 
 def test_float32_in_vmap_is_float64_in_a_loop_to_its_accuracy():
     # the fourth is one in a thousand: with a solver that stops at the tolerance itself rounding takes it beyond
-    rng, number = np.random.default_rng(1036), 20
-    drawn = [planted(rng, K, deficient=i % 2 == 1) for i in range(number)]
+    rng = np.random.default_rng(1036)
+    drawn = [planted(rng, K, deficient=i % 2 == 1) for i in range(20)]
     A, B, _ = (np.array(part) for part in zip(*drawn, strict=True))
-    live = rng.random((number, K)) < 0.7
+    live = rng.random((20, K)) < 0.7
     found = solve_all(A.astype(np.float32), B.astype(np.float32), live)
     assert found.X.dtype == found.residual.dtype == np.float32
     assert jnp.all(found.converged)
