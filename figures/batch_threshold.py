@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 
 from figures import style
 from theory import cached_edge
-from theory.almost_sure import edge_splitting
-from theory.noise import closed_loop, mean_square_edge
-from theory.sampling import batch_variance
-from theory.thermostats import thermostat
+from theory.noise.almost_sure import edge_splitting
+from theory.noise.mean_square import closed_loop, mean_square_edge
+from theory.noise.sampling import batch_variance
+from theory.noise.thermostats import thermostat
 from toylab.claims import sampled as lab
 from toylab.optimizers import NAMED
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from theory.bifurcation import balance, period_two
+from theory.two_cycles.bifurcation import balance, period_two
 from toylab.claims.bifurcation import quartic_loss
 from toylab.dynamics import rollout
 from toylab.dynamics.discrete import discrete_steps

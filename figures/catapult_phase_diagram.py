@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from figures import style
 from theory import cached_edge
-from theory.catapult import catapult_window
+from theory.toy_losses.catapult import catapult_window
 from toylab.dynamics import rollout
 from toylab.dynamics.discrete import discrete_steps
 from toylab.optimizers import NAMED

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from theory import orbits as closed
+from theory.self_stabilization import orbits as closed
 from theory.theorem import Theorem, as_jax
 from toylab.claims import toy_orbits as toy
 from toylab.claims.stabilized_cycles import UNIT, alpha_of, theorem, toys
@@ -65,11 +65,11 @@ TURN = 0.01  # radians per step of the orbits of panels d and e, times (1 - memo
 
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
-    """Scaled as in theory.orbits, E the level.  From theory `curve_*` over `curve_levels`, and `limit_*`; measured for
-    each rule r at E = `r_levels` (n,): `r_period`, `r_stages` (n, 4), `r_extremes` (n, 3) of x^2/delta^2, largest and
-    smallest, and of (v'/omega)^2/2, highest.  For each family f derived `f_drift` over `memory`, with its `f_formula`
-    if that is short, and measured `f_grown` over `memories`, both per step in units of eta^2 alpha; with `optimistic_`
-    the same over that rule's own parameter, and the zero `optimistic_still`.
+    """Scaled as in theory.self_stabilization.orbits, E the level.  From theory `curve_*` over `curve_levels`,
+    and `limit_*`; measured for each rule r at E = `r_levels` (n,): `r_period`, `r_stages` (n, 4), `r_extremes` (n, 3)
+    of x^2/delta^2, largest and smallest, and of (v'/omega)^2/2, highest.  For each family f derived `f_drift` over
+    `memory`, with its `f_formula` if that is short, and measured `f_grown` over `memories`, both per step in units of
+    eta^2 alpha; with `optimistic_` the same over that rule's own parameter, and the zero `optimistic_still`.
     """
     rules, families = (RULES[1:2], FAMILIES[:1]) if quick else (RULES, FAMILIES)
     levels = np.geomspace(0.05, 50, 5 if quick else 20)

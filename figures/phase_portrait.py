@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from scipy.integrate import solve_ivp
 
 from figures import style
-from theory import orbits as closed
-from theory.drift import drift_law
+from theory.self_stabilization import orbits as closed
+from theory.self_stabilization.drift import drift_law
 from toylab.claims import toy_orbits as toy
 from toylab.claims.stabilized_cycles import UNIT, alpha_of, law_values, theorem, toys
 

@@ -9,25 +9,25 @@ edge, `balance_law` says whether it comes to rest there, `growth_law` how fast a
 Nothing here knows the laboratory that tests it.
 """
 
-from theory.adaptive_flow import central_flow_rmsprop, central_flow_scalar_rmsprop, moments_at_rest
-from theory.averaging import central_flow_law
-from theory.balance import balance_law
-from theory.bifurcation import period_two
-from theory.catapult import catapult_map
-from theory.central_flow import central_flow_gd, central_flow_gd_block
-from theory.central_map import central_map_law
-from theory.central_toys import flip_variance, toy_centre
-from theory.drift import drift_law
+from theory.averages.any_rule import central_flow_law
+from theory.averages.central_map import central_map_law
+from theory.averages.exact_toys import flip_variance, toy_centre
+from theory.averages.gradient_descent import central_flow_gd, central_flow_gd_block
+from theory.averages.resting_moments import balance_law
+from theory.averages.rmsprop import central_flow_rmsprop, central_flow_scalar_rmsprop, moments_at_rest
+from theory.edges.growth import growth_law
+from theory.edges.linear_stability import Edge, EdgeNumbers, cached_edge, edge
+from theory.edges.sam import sam_edge
 from theory.errors import BadFactory, CannotTrace, DerivationTimeout, NoLinearEdge, Refusal
-from theory.growth import growth_law
-from theory.linear_stability import Edge, EdgeNumbers, cached_edge, edge
-from theory.noise import mean_square_edge
-from theory.sam import sam_edge
-from theory.settling import settling_law
-from theory.stabilized_rules import Stabilization, stabilization
-from theory.taylor import averaged_gradient, expand, local_jet
+from theory.losses.taylor import averaged_gradient, expand, local_jet
+from theory.noise.mean_square import mean_square_edge
+from theory.self_stabilization.any_rule import Stabilization, stabilization
+from theory.self_stabilization.drift import drift_law
+from theory.self_stabilization.settling import settling_law
 from theory.theorem import Theorem
-from theory.trace import symbolically
+from theory.toy_losses.catapult import catapult_map
+from theory.tracing.interpreter import symbolically
+from theory.two_cycles.bifurcation import period_two
 
 __all__ = [
     "BadFactory",

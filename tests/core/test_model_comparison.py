@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from theory import errors
-from theory.averaging import central_flow_law
+from theory.averages.any_rule import central_flow_law
 from toylab import problems
 from toylab.dynamics import central_flow_steps, central_map_steps, rod_flow_steps
 from toylab.held import NoLinearEdge

@@ -102,9 +102,9 @@ def test_only_the_rim_prints_reads_argv_and_configures_jax():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("theory.trace", "import toylab"),
-        ("theory.trace", "from toylab.filters import held_filter"),
-        ("theory.trace", "def f():\n    import matplotlib.pyplot as plt"),
+        ("theory.tracing.interpreter", "import toylab"),
+        ("theory.tracing.interpreter", "from toylab.filters import held_filter"),
+        ("theory.tracing.interpreter", "def f():\n    import matplotlib.pyplot as plt"),
         ("toylab.filters", "import sympy"),
         ("toylab.filters", "from theory import edge"),
         ("toylab.filters", "from toylab import claims"),
@@ -124,7 +124,7 @@ def test_a_planted_import_is_caught(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("theory.trace", "import jax, sympy\nfrom .theorem import Theorem"),
+        ("theory.tracing.interpreter", "import jax, sympy\nfrom .theorem import Theorem"),
         ("toylab.filters", "import jax\nfrom .problems import quadratic\nimport theoryx"),
         ("toylab.claims.edge", "import theory\nfrom toylab import filters"),
         ("toylab.cli", "import figures, theory, toylab.claims"),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from theory import bifurcation as law
+from theory.two_cycles import bifurcation as law
 from toylab.claims import two_cycles as lab
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
@@ -18,7 +18,10 @@ from toylab.claims.comparisons import bracket, equality, order, sign
 from toylab.optimizers import NAMED
 from toylab.problems.scalar import mean_polynomial, polynomial
 
-SOURCE = "derived by theory.bifurcation from each rule's own code; gradient descent: Chen & Bruna 2022, Ma et al. 2022"
+SOURCE = (
+    "derived by theory.two_cycles.bifurcation from each rule's own code; gradient descent: Chen & Bruna 2022, "
+    "Ma et al. 2022"
+)
 
 RULES: dict[str, tuple[str, ...]] = {
     "gd": (),

@@ -1,4 +1,5 @@
-"""Catapults of gradient descent: what `theory.catapult` derives for the two-layer linear net, against real runs."""
+"""Catapults of gradient descent: what `theory.toy_losses.catapult` derives for the two-layer linear net, against real
+runs."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from theory import catapult
 from theory.theorem import Theorem
+from theory.toy_losses import catapult
 from toylab.claims import catapult_runs as lab
 from toylab.claims.ceilings import EXACT, Ceiling
 from toylab.claims.claim import Claim
@@ -17,7 +18,10 @@ from toylab.claims.comparisons import at_least, bracket, equality, sign, window
 from toylab.optimizers import NAMED
 from toylab.problems import two_layer_linear
 
-SOURCE = "theory.catapult, from the traced loss and optax.sgd; map: Lewkowycz et al. 2020, arXiv:2003.02218, eqs. 7-8"
+SOURCE = (
+    "theory.toy_losses.catapult, from the traced loss and optax.sgd; map: Lewkowycz et al. 2020, arXiv:2003.02218, "
+    "eqs. 7-8"
+)
 WIDTHS = (1, 5, 64)
 
 Sample = dict[str, Any]

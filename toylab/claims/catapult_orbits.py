@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from theory import catapult
 from theory.theorem import Theorem
+from theory.toy_losses import catapult
 from toylab.claims import catapult_runs as lab
 from toylab.claims.catapult import SOURCE, WIDTHS, run, starts, window_theorem
 from toylab.claims.ceilings import EXACT

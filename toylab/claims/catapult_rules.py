@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import theory
-from theory.gram import GramMap, gram_map
+from theory.toy_losses.gram import GramMap, gram_map
 from toylab.claims import catapult_runs as lab
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, measurement, order
@@ -19,7 +19,7 @@ from toylab.filters import held_filter
 from toylab.optimizers import NAMED
 from toylab.problems import two_layer_linear
 
-SOURCE = "theory.gram, from the traced loss and each rule's own code"
+SOURCE = "theory.toy_losses.gram, from the traced loss and each rule's own code"
 RULES = {
     "heavy_ball": ("momentum",),
     "nesterov": ("momentum",),

@@ -12,7 +12,7 @@ from jax import Array, lax
 from scipy.optimize import fsolve
 
 import theory
-from theory.bifurcation import balance
+from theory.two_cycles.bifurcation import balance
 from toylab import problems
 from toylab.claims.bifurcation import quartic_loss
 from toylab.claims.claim import Claim
@@ -117,7 +117,7 @@ RODS = Claim(
     tier="default",
     statement="above a supercritical edge the rod flow rests on the optimizer's exact 2-cycle, middle and length, at "
     "finite distance from the edge, with momentum and without",
-    source="rod flow: Regis & Chewi (arXiv:2602.01480), with momentum: here; the cycle: theory.balance",
+    source="rod flow: Regis & Chewi (arXiv:2602.01480), with momentum: here; the cycle: theory.two_cycles",
     comparison=equality(1e-7, "the size has relaxed to exp(-30) of itself, and squares are compared"),
     draw=_quartics,
     predicted=_cycles,

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from theory import linear_net_hessians as hessians
 from theory.theorem import Theorem
+from theory.toy_losses import linear_net_hessians as hessians
 from toylab.claims import catapult_runs as lab
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
 from toylab.curvature import dense_hessian
 from toylab.problems import deep_linear, matrix_factorisation, two_layer_linear
 
-SOURCE = "theory.linear_net_hessians, from the traced loss"
+SOURCE = "theory.toy_losses.linear_net_hessians, from the traced loss"
 
 Sample = dict[str, Any]
 

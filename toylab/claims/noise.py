@@ -12,9 +12,9 @@ import numpy as np
 import sympy as sp
 
 import theory
-from theory.almost_sure import edge_splitting
-from theory.noise import closed_loop, mean_square_edge, second_moment_operator, spectral_radius
-from theory.sampling import batch_variance
+from theory.noise.almost_sure import edge_splitting
+from theory.noise.mean_square import closed_loop, mean_square_edge, second_moment_operator, spectral_radius
+from theory.noise.sampling import batch_variance
 from toylab.claims import sampled as lab
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
@@ -22,7 +22,7 @@ from toylab.claims.comparisons import bracket, equality, order, statistical
 from toylab.optimizers import NAMED
 from toylab.problems import noisy_line
 
-SOURCE = "derived from each rule's own code by theory.noise; for gradient descent Wu, Ma & E, NeurIPS 2018"
+SOURCE = "derived from each rule's own code by theory.noise.mean_square; for gradient descent Wu, Ma & E, NeurIPS 2018"
 FALSE_ALARM = 1e-4
 """Of all intervals of one claim together (Bonferroni)."""
 
@@ -32,7 +32,7 @@ def _seed(random: np.random.Generator) -> int:
 
 
 def variance(curvatures: np.ndarray, size: int, independent: bool) -> float:
-    """What `theory.sampling` says about the variance of the batch mean."""
+    """What `theory.noise.sampling` says about the variance of the batch mean."""
     formula = batch_variance().numeric("with_replacement" if independent else "without_replacement")
     return float(formula(examples=len(curvatures), batch=size, spread=float(np.std(curvatures))))
 
@@ -59,7 +59,7 @@ VARIANCE = Claim(
     id="noise/batch_variance",
     tier="quick",
     statement="the gradient of a mini-batch has variance s^2 (n - B)/(B (n - 1)) without and s^2/B with replacement",
-    source="theory.sampling: derived by counting batches",
+    source="theory.noise.sampling: derived by counting batches",
     comparison=equality(1e-12, "sums of at most 216 terms in double precision"),
     draw=lambda random, tier: random.normal(1.0, 1.0, ({"quick": 2, "default": 5, "long": 20}[tier], 6)),
     predicted=lambda sample: np.array([[variance(c, *way) / np.var(c) for way in WAYS] for c in sample]),
@@ -164,7 +164,7 @@ MOMENT_SHIFT = Claim(
     id="noise/mean_square_shift",
     tier="default",
     statement="small noise lowers the mean-square edge by the relative amount c kappa k*/2",
-    source="theory.almost_sure: the pole of the noise gain at the flip, kappa = -1/k'(-1)",
+    source="theory.noise.almost_sure: the pole of the noise gain at the flip, kappa = -1/k'(-1)",
     comparison=bracket(
         2e-3,
         "shift/c is extrapolated to c = 0 by a cubic through five values of c up to 0.016, whose next term is "
@@ -376,7 +376,7 @@ EXPONENT = Claim(
     tier="default",
     statement="at the noiseless edge k* of any rule that crosses it by a flip, curvature noise damps single runs at "
     "the rate c (kappa k*)^2/2 while their second moments grow: the two edges move apart symmetrically",
-    source="theory.almost_sure, first order in c, kappa = -1/k'(-1)",
+    source="theory.noise.almost_sure, first order in c, kappa = -1/k'(-1)",
     comparison=bracket(
         0.02,
         "exponent/c is extrapolated to c = 0 by a line through four values of c up to 2.4e-4: the curvature of the "
@@ -403,7 +403,7 @@ SHIFT_ORDER = Claim(
     id="noise/mean_square_shift_order",
     tier="default",
     statement="what is left of the mean-square edge's shift beyond first order is of second order in the variance c",
-    source="theory.almost_sure",
+    source="theory.noise.almost_sure",
     comparison=order(0.1, "slopes over c up to 8e-4, where the third order is a few percent of the second"),
     predicted=lambda sample: dict.fromkeys(SPLIT, 2.0),
     errors=_errors,

@@ -12,13 +12,13 @@ import optax
 import optax.contrib
 
 import theory
-from theory.sam import sam_cycle, sam_edge
+from theory.edges.sam import sam_cycle, sam_edge
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
 
-SOURCE = "theory.sam: optax.contrib.sam traced on a local quadratic; Foret et al., arXiv:2010.01412"
+SOURCE = "theory.edges.sam: optax.contrib.sam traced on a local quadratic; Foret et al., arXiv:2010.01412"
 OUTER: dict[str, dict[str, float]] = {
     "gd": {},
     "heavy_ball": {"momentum": 0.7},

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from theory.scalar_nets import scalar_net
+from theory.toy_losses.scalar_nets import scalar_net
 from toylab import problems
 from toylab.claims.ceilings import EXACT, Ceiling
 from toylab.claims.claim import Claim
@@ -19,7 +19,7 @@ from toylab.dynamics.discrete import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems.scalar_nets import flow_sharpness
 
-SOURCE = "derived by theory.scalar_nets; Kreisler et al. 2305.13064"
+SOURCE = "derived by theory.toy_losses.scalar_nets; Kreisler et al. 2305.13064"
 
 DEPTHS = (2, 3, 4, 5, 6)
 

@@ -18,8 +18,8 @@ import sympy as sp
 from jax import Array, lax
 
 import theory
-from theory.second_order_model import second_order_settling
-from theory.settling import LOCAL, Settling, curve_of_minima, settled, settling_law
+from theory.self_stabilization.settling import LOCAL, Settling, curve_of_minima, settled, settling_law
+from theory.toy_losses.second_order_model import second_order_settling
 from toylab import problems
 from toylab.claims.ceilings import EXACT
 from toylab.claims.claim import Claim
@@ -28,7 +28,10 @@ from toylab.dynamics.discrete import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
 
-SOURCE = "derived by theory.settling from the rule's traced filter and the traced loss; setting: Zhu et al. 2210.03294"
+SOURCE = (
+    "derived by theory.self_stabilization.settling from the rule's traced filter and the traced loss; "
+    "setting: Zhu et al. 2210.03294"
+)
 
 RULES: dict[str, tuple[str, dict[str, float]]] = {
     "gd": ("gd", {}),
@@ -415,7 +418,7 @@ KERNEL = Claim(
     id="self_stabilization/second_order_model_gap",
     tier="quick",
     statement="the second-order regression model settles at sharpness 2/eta - (epsilon/2)(1/eta - E) + O(epsilon^2)",
-    source="derived by theory.second_order_model; model: Agarwala et al. 2210.04860, section 3",
+    source="derived by theory.toy_losses.second_order_model; model: Agarwala et al. 2210.04860, section 3",
     comparison=equality(
         1e-7,
         "interpolation at six epsilon <= 1e-2 leaves 1e-9; rounding of 1e5 steps, 1e-14 of the sharpness, is divided "
@@ -432,7 +435,7 @@ KERNEL_ORDER = Claim(
     id="self_stabilization/second_order_model_order",
     tier="quick",
     statement="the second-order regression model settles off 2/eta in proportion to epsilon",
-    source="Agarwala et al. 2210.04860; derived by theory.second_order_model",
+    source="Agarwala et al. 2210.04860; derived by theory.toy_losses.second_order_model",
     comparison=order(0.02, "the next term is epsilon <= 1e-2 times the first"),
     draw=partial(_regression, smallest=1e-4),
     predicted=lambda sample: np.ones(len(sample.target)),

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from theory.drift import drift_law
-from theory.floquet import cycle_multipliers
-from theory.stabilized_rules import FilterNumbers, Stabilization, cached_stabilization
-from theory.symbols import MEMORY
+from theory.self_stabilization.any_rule import FilterNumbers, Stabilization, cached_stabilization
+from theory.self_stabilization.drift import drift_law
+from theory.self_stabilization.floquet import cycle_multipliers
+from theory.tracing.symbols import MEMORY
 from toylab.claims import experiments as lab
 from toylab.claims import toy_orbits as toy
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order
 from toylab.optimizers import NAMED
 
-SOURCE = "derived from each rule's own code: theory.stabilized_rules, theory.floquet, theory.multiple_scales"
+SOURCE = "derived from each rule's own code: any_rule, floquet and multiple_scales of theory.self_stabilization"
 
 
 def theorem(rule: str) -> Stabilization:
@@ -290,7 +290,7 @@ GROWTH = Claim(
     statement="orbits around the 2-cycle grow or decay by eta [2 eta kappa alpha Lambda - (2 kappa alpha/(3 beta S)) "
     "(3 c3^2 - S c4) + Q(1) (beta/2) d(delta^2)/dS]/2 a step, for every rule and jet; the error of the rate "
     "relative to the push falls with the push",
-    source=SOURCE + "; theory.drift",
+    source=SOURCE + "; theory.self_stabilization.drift",
     comparison=order(
         0.05, "pushes from 1e-6 to 1e-4 at memories up to 1/2 leave a next order of a per cent of the slope"
     ),

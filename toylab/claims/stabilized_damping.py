@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from theory.drift import stiff_directions
-from theory.stabilized_rules import FilterNumbers
+from theory.self_stabilization.any_rule import FilterNumbers
+from theory.self_stabilization.drift import stiff_directions
 from toylab.claims import toy_orbits as toy
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
@@ -206,7 +206,7 @@ STIFF = Claim(
     tier="default",
     statement="a direction of curvature l in which the sharpness has slope b acts on the drift as c4 - 3 b^2/l in "
     "place of c4: stiff directions always damp; the error of the rate relative to the push falls with the push",
-    source="theory.drift.stiff_directions",
+    source="theory.self_stabilization.drift.stiff_directions",
     comparison=order(0.1, "pushes from 1e-5 to 1e-3 at memories up to 1/2: the next order is some per cent"),
     draw=_stiff,
     predicted=lambda sample: {rule: np.ones(3) for rule in sample},

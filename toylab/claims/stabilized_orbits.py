@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import sympy as sp
 
-from theory import orbits as closed
-from theory.drift import drift_law
-from theory.stabilized_rules import FilterNumbers
+from theory.self_stabilization import orbits as closed
+from theory.self_stabilization.any_rule import FilterNumbers
+from theory.self_stabilization.drift import drift_law
 from toylab.claims import toy_orbits as toy
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
@@ -33,7 +33,7 @@ TURNS = np.array([0.008, 0.004, 0.002, 0.001])
 """Radians per step of small orbits, eta sqrt(2 alpha kappa Q(1)): the small parameter."""
 
 LEVELS = np.array([0.2, 1.0, 4.0])
-"""Energies of the orbits, in the units of theory.orbits."""
+"""Energies of the orbits, in the units of theory.self_stabilization.orbits."""
 
 MEMORY = 0.3
 """Longest average drawn: the expansion is in turns/(1 - memory)^2, which must stay small."""
@@ -115,7 +115,7 @@ ORBIT_ORDER = Claim(
     id="self_stabilization/orbit_order",
     tier="default",
     statement="period, stages and extremes of real orbits deviate from the averaged closed orbit as O(eta sqrt(alpha))",
-    source=SOURCE + "; theory.orbits; Damian et al. 2209.15594 for gradient descent",
+    source=SOURCE + "; theory.self_stabilization.orbits; Damian et al. 2209.15594 for gradient descent",
     comparison=order(
         0.1, "turns from 0.001 to 0.008 radians a step at memories up to 0.3: the second order still bends it"
     ),
@@ -129,7 +129,7 @@ ORBIT_SHAPE = Claim(
     tier="quick",
     statement="in the limit of a weak push every rule runs through the same closed orbits: period by quadrature, times "
     "spent in the four stages, extremes of x^2/delta^2 by Lambert's W, highest excess of the sharpness",
-    source=SOURCE + "; theory.orbits; Damian et al. 2209.15594 for gradient descent",
+    source=SOURCE + "; theory.self_stabilization.orbits; Damian et al. 2209.15594 for gradient descent",
     comparison=bracket(
         1e-4,
         "the interval of two extrapolations may miss the limit by the next order, a few (0.008)^3 of long memories",
@@ -203,7 +203,7 @@ EXCESS = Claim(
     id="self_stabilization/mean_sharpness_excess",
     tier="default",
     statement="the O(eps) by which the mean sharpness exceeds the edge is that of the next order of the expansion",
-    source=SOURCE + "; theory.drift",
+    source=SOURCE + "; theory.self_stabilization.drift",
     comparison=bracket(
         1e-3,
         "the interval of two extrapolations in sqrt(eps) may miss the limit by the next order, a thousandth",
@@ -250,7 +250,7 @@ RATE = Claim(
     tier="quick",
     statement="over an orbit of finite amplitude the conserved quantity of gradient descent drifts by eta^2 (2 - 9 "
     "zeta^2) <y^2> per unit of eps x steps, zeta = 0, 0.3 and 0.6",
-    source="theory.multiple_scales; Berthier 2026",
+    source="theory.self_stabilization.multiple_scales; Berthier 2026",
     comparison=bracket(
         2e-3,
         "the interval of two extrapolations may miss the limit by the next order",
@@ -266,7 +266,7 @@ SIGN = Claim(
     id="self_stabilization/drift_sign",
     tier="quick",
     statement="orbits of gradient descent grow for zeta = 0.3 and are damped for zeta = 0.6",
-    source="theory.multiple_scales; Berthier 2026",
+    source="theory.self_stabilization.multiple_scales; Berthier 2026",
     comparison=sign(
         0.0,
         "a sign needs no tolerance",
@@ -292,7 +292,7 @@ ZERO = Claim(
     id="self_stabilization/drift_zero",
     tier="default",
     statement="the drift of gradient descent changes sign at zeta = sqrt(2)/3",
-    source="theory.multiple_scales; Berthier 2026",
+    source="theory.self_stabilization.multiple_scales; Berthier 2026",
     comparison=bracket(
         1e-3, "linear interpolation between values of zeta 0.02 apart, and the next order", ceiling=EXTRAPOLATED
     ),

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import theory
-from theory.thermostats import gap_identity, heating
-from theory.thermostats import thermostat as stationary_law
+from theory.noise.thermostats import gap_identity, heating
+from theory.noise.thermostats import thermostat as stationary_law
 from toylab.claims import sampled as lab
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, statistical
 from toylab.optimizers import NAMED
 
-SOURCE = "theory.thermostats: the rule's filter on the cubic model of Damian, Nichani & Lee, arXiv:2209.15594"
+SOURCE = "theory.noise.thermostats: the rule's filter on the cubic model of Damian, Nichani & Lee, arXiv:2209.15594"
 ETA, SQUARE = 0.1, 1.7
 MOMENTUM: dict[str, dict[str, float]] = {
     "gd": {},
@@ -57,7 +57,7 @@ def _averages(inputs: Inputs, horizon: float) -> np.ndarray:
 
 
 def _formula(theorem: theory.Theorem, name: str, inputs: Inputs, **more: float) -> float:
-    """A formula of theory.thermostats at these inputs."""
+    """A formula of theory.noise.thermostats at these inputs."""
     model = inputs["model"]
     named = {
         "sharpening_rate": model["rate"],
@@ -87,7 +87,7 @@ IDENTITY = Claim(
     statement="with noise of gradient and of curvature, at an eps that is not small, E[x^2] = 2 alpha/beta and the "
     "sharpness stands below 2/eta by (eta/2)(sigma^2/delta^2 + v + beta Var(x^2)/(2 delta^2) + E[x^2 y^2]/delta^2): "
     "the second-moment balance is what is felt, not the almost-sure edge, which lies above 2/eta",
-    source="theory.thermostats.gap_identity: stationarity, exact",
+    source="theory.noise.thermostats.gap_identity: stationarity, exact",
     comparison=statistical(
         5e-5, "two intervals share 1e-4; the fourth moments come from other runs, with a factor eps", ceiling=FLUCTUATES
     ),
@@ -202,7 +202,7 @@ HEATING = Claim(
     tier="default",
     statement="without gradient noise nothing dissipates: curvature noise of variance v heats the orbit of gradient "
     "descent by (eta^2 v) alpha a step, and no stationary state exists",
-    source="theory.thermostats.heating",
+    source="theory.noise.thermostats.heating",
     comparison=statistical(
         1e-4,
         "the energies of 16,384 runs; E[X] is 1 only on average, which changes the heat by E[y]/(2 eta alpha t), below "

@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _stabilization(name: str, edge: Any, time_limit: float) -> Any:
     import theory
-    from theory.stabilized_rules import stabilization_of
-    from theory.timing import time_limited
+    from theory.self_stabilization.any_rule import stabilization_of
+    from theory.tracing.time_limit import time_limited
 
     try:
         with time_limited(time_limit):
@@ -88,7 +88,7 @@ def _whole_table(options: argparse.Namespace) -> str:
     if not options.stabilization:
         return json.dumps(_tabled()) if options.json else "\n".join(_markdown(_tabled()))
     if options.json:
-        from theory.stabilized_rules import tabulated
+        from theory.self_stabilization.any_rule import tabulated
 
         rows = dict(tabulated(NAMED))
         records = {

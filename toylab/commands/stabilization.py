@@ -53,7 +53,7 @@ def lines(name: str, theorem: Any, numbers: Mapping[str, float] | None, pretty: 
 
 def table(rules: Mapping[str, Any]) -> Iterator[str]:
     """All rules as a Markdown table."""
-    from theory.stabilized_rules import tabulated
+    from theory.self_stabilization.any_rule import tabulated
 
     yield "| rule | kappa | Q(1) | Lambda | Lambda/Q(1) at the reference values |"
     yield "|---|---|---|---|---|"

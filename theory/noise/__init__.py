@@ -1,0 +1,1 @@
+"""What mini-batches do to the edge: second moments, single runs, the thermostat."""

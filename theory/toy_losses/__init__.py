@@ -1,0 +1,1 @@
+"""Losses that are solved exactly: two-layer and deep linear nets, products of weights, the second-order model."""
