@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from figures import style
 from theory import cached_edge
 from theory.toy_losses.catapult import catapult_window
-from toylab.dynamics import rollout
-from toylab.dynamics.discrete import discrete_steps
+from toylab.models import rollout
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import two_layer_linear
 

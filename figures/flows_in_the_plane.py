@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from figures import style
 from figures.model_paths import LOOKS
 from toylab.curvature import dense_hessian
-from toylab.dynamics import rollout
-from toylab.dynamics.discrete import discrete_steps
-from toylab.dynamics.models import MODELS
+from toylab.models import rollout
+from toylab.models.named import MODELS
+from toylab.models.optimizer import discrete_steps
 from toylab.problems import berthier_one_eigenvalue
 
 NAME = "flows_in_the_plane"

@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from figures import style
 from theory import cached_edge
 from toylab.curvature import dense_hessian
-from toylab.dynamics import rollout
-from toylab.dynamics.discrete import discrete_steps
-from toylab.dynamics.predicted import predicted_dynamics
+from toylab.models import rollout
+from toylab.models.optimizer import discrete_steps
+from toylab.models.predicted import predicted_dynamics
 from toylab.optimizers import NAMED
 from toylab.problems import curved_valley
 

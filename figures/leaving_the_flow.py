@@ -16,8 +16,8 @@ import theory
 import toylab
 from figures import style
 from figures.members import RATES
-from toylab.dynamics.base import rollout
-from toylab.dynamics.gradient_flow import gradient_flow_steps
+from toylab.models.gradient_flow import gradient_flow_steps
+from toylab.models.kernel import rollout
 from toylab.observing.motion import sketch
 from toylab.optimizers import NAMED
 from toylab.problems import chebyshev_mlp

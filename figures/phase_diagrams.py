@@ -18,8 +18,8 @@ from figures import style
 from theory import cached_edge
 from theory.theorem import as_jax
 from toylab.filters import limit_state, roles
-from toylab.held import held_step
 from toylab.optimizers import NAMED
+from toylab.rules.held import held_step
 
 NAME = "phase_diagrams"
 TITLE = "Measured growth and derived threshold of six rules, over two hyperparameters"

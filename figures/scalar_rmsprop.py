@@ -18,11 +18,11 @@ import toylab
 from figures import style
 from figures.members import paired
 from toylab.curvature import begin_track, follow
-from toylab.dynamics import central_map_steps, rollout
-from toylab.dynamics.discrete import discrete_steps
-from toylab.gauging import gauge
+from toylab.models import central_map_steps, rollout
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import digits_mlp
+from toylab.rules.edge_data import gauge
 
 NAME = "scalar_rmsprop"
 TITLE = "Scalar RMSProp steps by 2/S at the edge; without its curvature penalty S is higher and the loss falls slower"

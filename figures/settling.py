@@ -16,8 +16,8 @@ from figures import style
 from theory.self_stabilization.settling import settled
 from toylab import problems
 from toylab.claims import settling as laws
-from toylab.dynamics import rollout
-from toylab.dynamics.discrete import discrete_steps
+from toylab.models import rollout
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems.scalar_nets import flow_sharpness
 

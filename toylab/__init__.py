@@ -8,15 +8,15 @@ summarises it, `load` gives a saved run back. The symbolic side is the package `
 from importlib.metadata import PackageNotFoundError, version
 
 from toylab import curvature, filters, optimizers, problems
-from toylab.distances import distance
-from toylab.observed_step import observe_step
 from toylab.observing.chosen import observers
-from toylab.plateaus import plateau
-from toylab.problems.base import Problem
-from toylab.records import Status, Sweep, Trajectory, load
-from toylab.simulate import train
-from toylab.step_limits import max_learning_rate
-from toylab.sweeps import sweep
+from toylab.problems.problem import Problem
+from toylab.training.distances import distance
+from toylab.training.loop import train
+from toylab.training.one_step import observe_step
+from toylab.training.plateaus import plateau
+from toylab.training.records import Status, Sweep, Trajectory, load
+from toylab.training.step_limits import max_learning_rate
+from toylab.training.sweeps import sweep
 
 try:
     __version__ = version("toylab")

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from toylab.commands import COMMANDS
-from toylab.commands.bad_input import BadInput
-from toylab.commands.shadowing import shadowed
+from toylab.commands.parts.refusal import BadInput
+from toylab.commands.parts.shadowing import shadowed
 
 OK, UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 

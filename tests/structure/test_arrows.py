@@ -109,7 +109,7 @@ def test_only_the_rim_prints_reads_argv_and_configures_jax():
         ("toylab.filters", "from theory import edge"),
         ("toylab.filters", "from toylab import claims"),
         ("toylab.filters", "from . import cli"),
-        ("toylab.dynamics.discrete", "from ..claims.edge import CLAIMS"),
+        ("toylab.models.optimizer", "from ..claims.edge import CLAIMS"),
         ("toylab.filters", "import importlib\nimportlib.import_module('theory')"),
         ("toylab.claims.edge", "import figures"),
         ("toylab.claims.edge", "from toylab.cli import main"),

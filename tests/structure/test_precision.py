@@ -13,8 +13,8 @@ import pytest
 from jax import lax
 
 import toylab
-from toylab import curvature, dynamics
-from toylab.cones import complementary
+from toylab import curvature, models
+from toylab.numerics.complementarity import complementary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,7 +122,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_models_have_all_digits(name):
     problem, params, _ = single()
-    model = getattr(dynamics, name)(problem, MODELS[name](0.1))
+    model = getattr(models, name)(problem, MODELS[name](0.1))
     less, products = coarse(model.step, model.init(params))
     assert products > 0
     assert less == 0
@@ -132,6 +132,6 @@ def test_products_with_few_digits_are_seen_and_the_optimizer_keeps_its_own():
     problem, params, diagonal = single()
     less, products = coarse(lambda: jnp.outer(diagonal, diagonal) @ diagonal)
     assert less == products == 1
-    rule = dynamics.discrete_steps(problem, optax.sgd(0.1))
+    rule = models.discrete_steps(problem, optax.sgd(0.1))
     less, products = coarse(rule.step, rule.init(params))
     assert less == products > 0

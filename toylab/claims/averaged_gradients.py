@@ -16,7 +16,7 @@ from theory.losses.taylor import averaged_gradient, x
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order
 from toylab.curvature import dense_hessian, sharpness_gradient
-from toylab.dynamics import discrete_steps, rollout
+from toylab.models import discrete_steps, rollout
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, chebyshev_mlp
 

@@ -20,9 +20,9 @@ from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, equality, measurement, sign
 from toylab.claims.network_plateaus import starts
-from toylab.frozen_rules import frozen
 from toylab.optimizers import NAMED
 from toylab.problems import chebyshev_mlp
+from toylab.rules.frozen_rules import frozen
 
 SOURCE = "Cohen et al. 2022 (arXiv:2207.14484), there on image and text networks"
 

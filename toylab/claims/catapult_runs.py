@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array, lax
 
 from toylab.curvature import dense_hessian
-from toylab.dynamics import rollout
-from toylab.dynamics.discrete import discrete_steps
+from toylab.models import rollout
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import two_layer_linear
 

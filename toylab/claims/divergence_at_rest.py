@@ -21,11 +21,11 @@ from toylab.claims.ceilings import EXACT
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
 from toylab.curvature import dense_hessian
-from toylab.dynamics import discrete_steps, rollout
 from toylab.filters import limit_state, roles
-from toylab.held import Roles, held_step
+from toylab.models import discrete_steps, rollout
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, chebyshev_mlp
+from toylab.rules.held import Roles, held_step
 
 SOURCE = "theory.edge, from each rule's code; the picture: Cohen et al. 2021 (arXiv:2103.00065), section 3"
 

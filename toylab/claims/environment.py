@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from toylab import records
+from toylab.training import records
 
 
 def environment_record(*, seed: int, tier: str, sabotage: bool) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from toylab.filters import limit_state, roles
-from toylab.held import Roles, held_step
 from toylab.optimizers import NAMED
+from toylab.rules.held import Roles, held_step
 
 Array = Any
 

@@ -19,13 +19,13 @@ from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, measurement, sign
 from toylab.claims.network_plateaus import FRESH
 from toylab.curvature import begin_track, follow
-from toylab.dynamics.base import rollout
-from toylab.dynamics.central_flow import central_flow_steps
-from toylab.dynamics.central_map import central_map_steps
-from toylab.dynamics.discrete import discrete_steps
-from toylab.dynamics.mean_step import MeanStep
-from toylab.gauging import gauge
+from toylab.models.central_flow import central_flow_steps
+from toylab.models.central_map import central_map_steps
+from toylab.models.kernel import rollout
+from toylab.models.mean_step import MeanStep
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
+from toylab.rules.edge_data import gauge
 
 SOURCE = "Cohen, Damian et al. 2024 (arXiv:2410.24206)"
 SEEDS = {"quick": 1, "default": 1, "long": 3}

@@ -17,9 +17,9 @@ from toylab import problems
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order, window
-from toylab.dynamics.models import MODELS
-from toylab.gauging import gauge
-from toylab.problems.base import Problem
+from toylab.models.named import MODELS
+from toylab.problems.problem import Problem
+from toylab.rules.edge_data import gauge
 
 SOURCE = "toys: Berthier 2026; the central map: here"
 ETA = 0.3

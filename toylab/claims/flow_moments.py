@@ -20,11 +20,11 @@ from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most
 from toylab.claims.network_plateaus import FRESH
 from toylab.curvature import dense_hessian
-from toylab.dynamics.mean_step import MeanStep
-from toylab.dynamics.oscillation import reciprocal
 from toylab.filters import held_filter
-from toylab.gauging import gauge
+from toylab.models.mean_step import MeanStep
+from toylab.models.oscillation import reciprocal
 from toylab.optimizers import NAMED
+from toylab.rules.edge_data import gauge
 
 SEEDS = {"quick": 1, "default": 1, "long": 3}
 BEFORE, STRETCH = 2000, 400

@@ -17,10 +17,10 @@ from toylab import problems
 from toylab.claims.bifurcation import quartic_loss
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
-from toylab.dynamics.models import MODELS
-from toylab.dynamics.rod_flow import rod_flow_steps
-from toylab.gauging import gauges
+from toylab.models.named import MODELS
+from toylab.models.rod_flow import rod_flow_steps
 from toylab.optimizers import NAMED
+from toylab.rules.edge_data import gauges
 
 # ----------------------------------------------------------------------------------------------------------------
 # The rod flow, at finite distance from the edge

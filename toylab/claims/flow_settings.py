@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from toylab.claims.network_plateaus import FRESH, in_single_precision
-from toylab.model_comparison import Comparison, compare
+from toylab.models.comparison.measured import Comparison, compare
 from toylab.optimizers import NAMED
 from toylab.problems import NAMED as PROBLEMS
 

@@ -20,7 +20,7 @@ COLUMNS = {
     "edge_ratio_error": "edge ratio error",
     "gradients_per_step": "gradients a step",
 }
-"""What is shown of a model, see `toylab.model_comparison.compare`."""
+"""What is shown of a model, see `toylab.models.comparison.measured.compare`."""
 
 
 def record(setting: Setting) -> dict[str, Any]:

@@ -18,10 +18,10 @@ import toylab
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, equality
-from toylab.dynamics.base import rollout
-from toylab.dynamics.central_map import central_map_steps
-from toylab.dynamics.discrete import discrete_steps
 from toylab.filters import held_filter
+from toylab.models.central_map import central_map_steps
+from toylab.models.kernel import rollout
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 
 SOURCE = "Cohen, Damian et al. 2024 (arXiv:2410.24206); the central map: here"

@@ -17,9 +17,9 @@ from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, measurement
 from toylab.claims.flow_settings import SETTLED, Setting, compared, drawn
 from toylab.filters import held_filter
-from toylab.growth import growth_rates
 from toylab.optimizers import NAMED
 from toylab.problems import cubic_normal_form
+from toylab.rules.growth import growth_rates
 
 SOURCE = "theory.growth_law, from the rule's own characteristic polynomial"
 SHARPNESS, PUSH, ETA = 10.0, 0.01, 0.01

@@ -16,7 +16,7 @@ import toylab
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, order
-from toylab.dynamics.gradient_flow import gradient_flow_steps
+from toylab.models.gradient_flow import gradient_flow_steps
 from toylab.optimizers import NAMED
 
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065), section 3 and appendix on gradient flow"

@@ -18,8 +18,8 @@ import optax
 
 import toylab
 from toylab.optimizers import NAMED
-from toylab.plateaus import OUTCOMES
 from toylab.problems import NAMED as PROBLEMS
+from toylab.training.plateaus import OUTCOMES
 
 
 def unfactored(learning_rate: float) -> optax.GradientTransformation:

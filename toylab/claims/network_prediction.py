@@ -16,8 +16,8 @@ from toylab.claims.claim import Claim
 from toylab.claims.comparisons import measurement, order, sign
 from toylab.claims.network_plateaus import starts
 from toylab.curvature import dense_hessian
-from toylab.dynamics import Validity, constrained_trajectory, discrete_steps, predicted_dynamics, rollout
-from toylab.dynamics.gradient_flow import gradient_flow_steps
+from toylab.models import Validity, constrained_trajectory, discrete_steps, predicted_dynamics, rollout
+from toylab.models.gradient_flow import gradient_flow_steps
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
 

@@ -17,13 +17,13 @@ from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, equality, order, sign, window
 from toylab.curvature import dense_hessian
-from toylab.dynamics import rollout
-from toylab.dynamics.averaged import averaged_dynamics
-from toylab.dynamics.constrained import constrained_trajectory
-from toylab.dynamics.discrete import discrete_steps
-from toylab.dynamics.predicted import Predicted, predicted_dynamics
+from toylab.models import rollout
+from toylab.models.amplitude import averaged_dynamics
+from toylab.models.constrained import constrained_trajectory
+from toylab.models.optimizer import discrete_steps
+from toylab.models.predicted import Predicted, predicted_dynamics
 from toylab.optimizers import NAMED
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 DAMIAN = "Damian, Nichani & Lee, arXiv:2209.15594"
 BERTHIER = "Berthier 2026"

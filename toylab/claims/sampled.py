@@ -18,9 +18,9 @@ import numpy as np
 import optax
 
 from toylab.filters import limit_state, roles
-from toylab.held import Roles, held_step
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, cubic_normal_form, noisy_line, rank_one_quadratic
+from toylab.rules.held import Roles, held_step
 
 Array = Any
 

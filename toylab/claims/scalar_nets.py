@@ -14,8 +14,8 @@ from toylab import problems
 from toylab.claims.ceilings import EXACT, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, at_most, equality
-from toylab.dynamics import rollout
-from toylab.dynamics.discrete import discrete_steps
+from toylab.models import rollout
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems.scalar_nets import flow_sharpness
 

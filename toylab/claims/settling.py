@@ -24,7 +24,7 @@ from toylab import problems
 from toylab.claims.ceilings import EXACT
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, equality, order
-from toylab.dynamics.discrete import discrete_steps
+from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
 

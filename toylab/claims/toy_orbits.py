@@ -16,7 +16,7 @@ from jax import Array
 
 from toylab.claims import experiments as lab
 from toylab.problems import cubic_normal_form
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 Model = Mapping[str, Any]
 """Coefficients of the problem, `cubic_normal_form` unless told, each with a leading axis of members."""

@@ -16,9 +16,9 @@ import numpy as np
 from jax import Array
 
 from toylab.filters import analyse, limit_state, roles, state_space
-from toylab.held import Roles, held_step
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
+from toylab.rules.held import Roles, held_step
 
 Step = Callable[[Array], Array]
 

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from toylab.commands import stabilization
-from toylab.commands.bad_input import BadInput
-from toylab.commands.resolve import Resolved, resolved_rule
-from toylab.commands.settings import check_hyperparameters, parsed_settings
-from toylab.commands.shadowing import require_own
+from toylab.commands.parts import stabilization
+from toylab.commands.parts.refusal import BadInput
+from toylab.commands.parts.resolve import Resolved, resolved_rule
+from toylab.commands.parts.settings import check_hyperparameters, parsed_settings
+from toylab.commands.parts.shadowing import require_own
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from toylab.commands.bad_input import BadInput
+from toylab.commands.parts.refusal import BadInput
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def _checked(name: str, check: Callable[[], str]) -> dict[str, Any]:
 
 
 def _own_packages() -> str:
-    from toylab.commands.shadowing import OURS, require_own
+    from toylab.commands.parts.shadowing import OURS, require_own
 
     for name in OURS:
         require_own(name)
@@ -95,7 +95,7 @@ def _output(path: str) -> str:
     """The folder is left as it was: removed again if it was made for the check."""
     from pathlib import Path
 
-    from toylab.commands.files import writable_folder
+    from toylab.commands.parts.files import writable_folder
 
     made = [one for one in (Path(path), *Path(path).parents) if not one.exists()]
     folder = writable_folder(path)

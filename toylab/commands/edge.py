@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from toylab.commands.bad_input import BadInput
-from toylab.commands.experiments import Experiment, add_experiment, experiment, plain
-from toylab.commands.progress import progress_bar
-from toylab.commands.settings import LEARNING_RATES
+from toylab.commands.parts.arguments import Experiment, add_experiment, experiment, plain
+from toylab.commands.parts.progress import progress_bar
+from toylab.commands.parts.refusal import BadInput
+from toylab.commands.parts.settings import LEARNING_RATES
 
 PLACES = "at the start, after --steps N of training, or at the weights of --run FILE"
 
@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
 def _linear(found: Experiment) -> None:
     """**Errors:** `BadInput` with the reason if the rule has no linear edge."""
     from toylab import filters
-    from toylab.held import NoLinearEdge
-    from toylab.step_limits import REFERENCE
+    from toylab.rules.held import NoLinearEdge
+    from toylab.training.step_limits import REFERENCE
 
     trial = {name: REFERENCE for name in found.rule.required() if name in LEARNING_RATES}
     found.require({**trial, **found.rule_settings})
@@ -62,7 +62,7 @@ def _place(found: Experiment, problem: Any, options: argparse.Namespace) -> tupl
     if not options.steps:
         return problem.params, None, {"taken": 0, "status": None}
     import toylab
-    from toylab.records import Status
+    from toylab.training.records import Status
 
     transform = found.transform()
     try:
@@ -104,7 +104,7 @@ def _measured(found: Experiment, problem: Any, params: Any, state: Any) -> dict[
     import jax.numpy as jnp
 
     import toylab
-    from toylab.step_limits import felt_eigenpair
+    from toylab.training.step_limits import felt_eigenpair
 
     pair = felt_eigenpair(problem, params, jax.tree.map(jnp.ones_like, params), 0.0)
     try:

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from toylab.commands.bad_input import BadInput, nearest
-from toylab.commands.files import writable_folder, write_atomically
+from toylab.commands.parts.files import writable_folder, write_atomically
+from toylab.commands.parts.refusal import BadInput, nearest
 
 DEFAULT_OUT = "out/figures"
 
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 if every figure was drawn, 1 if one failed (the others are drawn all the same)."""
-    from toylab.commands.shadowing import require_own
+    from toylab.commands.parts.shadowing import require_own
 
     require_own("figures")
     import matplotlib

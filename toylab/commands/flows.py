@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toylab.commands.bad_input import BadInput, nearest
-from toylab.commands.experiments import Experiment, add_experiment, experiment, plain, results_folder
 from toylab.commands.figures import packed, rendered
-from toylab.commands.files import write_atomically
-from toylab.commands.progress import progress_bar
-from toylab.commands.shadowing import require_own
+from toylab.commands.parts.arguments import Experiment, add_experiment, experiment, plain, results_folder
+from toylab.commands.parts.files import write_atomically
+from toylab.commands.parts.progress import progress_bar
+from toylab.commands.parts.refusal import BadInput, nearest
+from toylab.commands.parts.shadowing import require_own
 
 DEFAULT_OUT, DEFAULT_STEPS = "out/flows", 400
 
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _models(text: str | None) -> tuple[str, ...]:
     """The models that were asked for. **Errors:** `BadInput` for an unknown one."""
-    from toylab.dynamics.models import MODELS
+    from toylab.models.named import MODELS
 
     if text is None:
         return tuple(name for name in MODELS if name not in SLOW)
@@ -103,11 +103,11 @@ def _possible(options: argparse.Namespace) -> None:
 
 
 def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, bool]:
-    """The steps of warm-up that were taken, the `toylab.model_comparison.Comparison`, and whether it is whole: at
-    Ctrl-C it has the models that ended."""
-    from toylab.gauging import gauge
-    from toylab.held import NoLinearEdge
-    from toylab.model_comparison import compare
+    """The steps of warm-up that were taken, the `toylab.models.comparison.measured.Comparison`, and whether it is
+    whole: at Ctrl-C it has the models that ended."""
+    from toylab.models.comparison.measured import compare
+    from toylab.rules.edge_data import gauge
+    from toylab.rules.held import NoLinearEdge
 
     problem, transform = found.built_problem(), found.transform()
     ended: list[Any] = []

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toylab.commands.bad_input import BadInput
-from toylab.commands.experiments import Experiment, add_experiment, add_recording, experiment, plain
-from toylab.commands.recording import course, exit_code, recorded
-from toylab.commands.resolve import built_problem, resolved_rule
-from toylab.commands.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
-from toylab.plateaus import OUTCOMES
+from toylab.commands.parts.arguments import Experiment, add_experiment, add_recording, experiment, plain
+from toylab.commands.parts.recording import course, exit_code, recorded
+from toylab.commands.parts.refusal import BadInput
+from toylab.commands.parts.resolve import built_problem, resolved_rule
+from toylab.commands.parts.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
+from toylab.training.plateaus import OUTCOMES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):
-        from toylab.sweeps import sweeping
+        from toylab.training.sweeps import sweeping
 
         found, grid = _planned(options)
         problem, seeds = _seeded(found, options.seeds)
@@ -127,7 +127,7 @@ def _member(result: Any, index: tuple[int, ...]) -> dict[str, Any]:
     import numpy as np
 
     import toylab
-    from toylab.records import Status
+    from toylab.training.records import Status
 
     statuses = np.asarray(result.status)[index]
     ended = {status.name: int(np.sum(statuses == status)) for status in Status if np.any(statuses == status)}

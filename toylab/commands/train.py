@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toylab.commands.experiments import Experiment, add_experiment, add_recording, experiment, plain
-from toylab.commands.recording import course, exit_code, recorded
+from toylab.commands.parts.arguments import Experiment, add_experiment, add_recording, experiment, plain
+from toylab.commands.parts.recording import course, exit_code, recorded
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 for a run that ended, however; 130 if interrupted: then what there is is saved."""
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
-        from toylab.simulate import training
+        from toylab.training.loop import training
 
         found = experiment(options)
         problem, transform = found.built_problem(), found.transform()

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toylab.commands.bad_input import BadInput
-from toylab.commands.files import writable_folder, write_atomically
+from toylab.commands.parts.files import writable_folder, write_atomically
+from toylab.commands.parts.refusal import BadInput
 
 DEFAULT_OUT = "out/report"
 
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _chosen(options: argparse.Namespace) -> list[Any]:
     from toylab.claims import ClaimError, UnknownClaim, discovered, selected
-    from toylab.commands.shadowing import require_own
+    from toylab.commands.parts.shadowing import require_own
 
     require_own("theory")
     try:
@@ -143,7 +143,7 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """The records of the claims: in this process one after the other, or as they end in several."""
     from toylab.claims import run_claim
-    from toylab.commands.processes import families, run_apart, usual_jobs
+    from toylab.commands.parts.processes import families, run_apart, usual_jobs
 
     how = {"tier": options.tier, "seed": options.seed, "sabotage": options.sabotage}
     jobs = min(options.jobs or usual_jobs(), len(families(todo)))

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from toylab.curvature.orthonormal import added, norm, random_unit, ritz, unit_or_zero
-from toylab.full_precision import fully_precise
+from toylab.numerics.full_precision import fully_precise
 
 PyTree = Any
 

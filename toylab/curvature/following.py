@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from toylab.curvature.eigenpairs import EigenPair, flattened
 from toylab.curvature.orthonormal import random, ritz
-from toylab.full_precision import fully_precise
+from toylab.numerics.full_precision import fully_precise
 
 PyTree = Any
 

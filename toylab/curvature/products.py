@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from toylab.full_precision import fully_precise
-from toylab.problems.base import Model, Problem
+from toylab.numerics.full_precision import fully_precise
+from toylab.problems.problem import Model, Problem
 
 PyTree = Any
 

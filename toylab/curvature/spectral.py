@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from toylab.curvature.eigenpairs import flattened
 from toylab.curvature.orthonormal import norm, orthogonalised, random_unit, unit_or_zero
-from toylab.full_precision import fully_precise
+from toylab.numerics.full_precision import fully_precise
 
 PyTree = Any
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from toylab.observing.base import Moment, Observer, stateless
+from toylab.observing.observer import Moment, Observer, stateless
 
 BATCHES = 16  # looked at in one observation
 

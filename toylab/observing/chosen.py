@@ -7,8 +7,8 @@ from typing import Any
 from jax import Array
 
 from toylab.curvature import begin_track
-from toylab.observing.base import Moment, Observer
 from toylab.observing.discovery import OBSERVERS
+from toylab.observing.observer import Moment, Observer
 from toylab.observing.tracking import tracked
 
 PyTree = Any

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from toylab.curvature import begin_track
-from toylab.observing.base import Moment, Observer, stateless
+from toylab.observing.observer import Moment, Observer, stateless
 from toylab.observing.tracking import felt_curvature, tracked
 
 PyTree = Any

@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
-from toylab.observing.base import Observer
+from toylab.observing.observer import Observer
 
-NOT_FAMILIES = ("base", "chosen", "discovery", "tracking")
+NOT_FAMILIES = ("observer", "chosen", "discovery", "tracking")
 
 
 def _discovered() -> dict[str, Callable[[int], Observer]]:

@@ -8,7 +8,7 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from toylab.observing.base import Moment, Observer, stateless
+from toylab.observing.observer import Moment, Observer, stateless
 
 PyTree = Any
 

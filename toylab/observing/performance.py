@@ -6,8 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from toylab.observing.base import Moment, Observer, stateless
-from toylab.problems.base import Model, Problem
+from toylab.observing.observer import Moment, Observer, stateless
+from toylab.problems.problem import Model, Problem
 
 PyTree = Any
 

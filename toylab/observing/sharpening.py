@@ -6,7 +6,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from toylab.curvature import sharpness_gradient
-from toylab.observing.base import Moment, Observer, stateless
+from toylab.observing.observer import Moment, Observer, stateless
 
 
 def _alignment(option: int) -> Observer:

@@ -6,8 +6,8 @@ from typing import Any
 from jax import Array
 
 from toylab import curvature
-from toylab.felt import felt_hessian, felt_inverse
-from toylab.observing.base import Moment
+from toylab.observing.observer import Moment
+from toylab.rules.preconditioner import felt_hessian, felt_inverse
 
 PyTree = Any
 

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def _discover() -> dict[str, Callable[..., Problem]]:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
 from toylab.problems.coefficients import example, start_of
+from toylab.problems.problem import Problem
 
 
 class Push(NamedTuple):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from jax import Array
 
-from toylab.problems.base import Problem
 from toylab.problems.datasets.synthetic import chebyshev_points
 from toylab.problems.networks.perceptrons import mlp
+from toylab.problems.problem import Problem
 from toylab.problems.supervised import learning_problem
 
 FIRST_GAIN = 1.9

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from jax import Array
 
-from toylab.problems.base import Problem
 from toylab.problems.datasets.cifar import CLASSES, SHAPE
 from toylab.problems.datasets.cifar import cifar10 as images_of
 from toylab.problems.networks.convolutional import cnn
 from toylab.problems.networks.perceptrons import mlp
+from toylab.problems.problem import Problem
 from toylab.problems.supervised import learning_problem
 
 

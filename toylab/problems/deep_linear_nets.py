@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def deep_linear(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from jax import Array
 
-from toylab.problems.base import Problem
 from toylab.problems.datasets.digits import CLASSES, PIXELS, SIDE, handwritten_digits
 from toylab.problems.networks.convolutional import cnn
 from toylab.problems.networks.perceptrons import mlp
+from toylab.problems.problem import Problem
 from toylab.problems.supervised import learning_problem
 
 

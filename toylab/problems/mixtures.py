@@ -5,10 +5,10 @@ from math import prod
 
 from jax import Array
 
-from toylab.problems.base import Problem
 from toylab.problems.datasets.cifar import CLASSES, SHAPE
 from toylab.problems.datasets.synthetic import gaussian_mixture
 from toylab.problems.networks.perceptrons import mlp
+from toylab.problems.problem import Problem
 from toylab.problems.supervised import learning_problem
 
 

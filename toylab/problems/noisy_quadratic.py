@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def noisy_line(curvatures: ArrayLike, slopes: ArrayLike | None = None, start: ArrayLike = 1.0) -> Problem:

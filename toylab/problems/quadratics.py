@@ -6,7 +6,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def quadratic(eigenvalues: ArrayLike, start: ArrayLike | None = None, key: Array | None = None) -> Problem:

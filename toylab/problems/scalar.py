@@ -7,7 +7,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def scalar_polynomial(derivatives: ArrayLike | Sequence[float] = (1.0, 1.0, 1.0), start: ArrayLike = 0.1) -> Problem:

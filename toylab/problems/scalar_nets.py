@@ -8,7 +8,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def product_regression(start: ArrayLike | Sequence[float] = (3.0, 0.4)) -> Problem:

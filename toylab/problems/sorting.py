@@ -2,9 +2,9 @@
 
 from jax import Array
 
-from toylab.problems.base import Problem
 from toylab.problems.datasets.synthetic import sorting_sequences
 from toylab.problems.networks.attentive import attention
+from toylab.problems.problem import Problem
 from toylab.problems.supervised import learning_problem
 
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from toylab.problems.base import Model, Problem
 from toylab.problems.criteria import CRITERIA
-from toylab.problems.datasets.base import Dataset, Examples
-from toylab.problems.networks.base import Network, known
+from toylab.problems.datasets.dataset import Dataset, Examples
+from toylab.problems.networks.network import Network, known
+from toylab.problems.problem import Model, Problem
 
 
 def learning_problem(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from toylab.problems.base import Problem
+from toylab.problems.problem import Problem
 
 
 def two_layer_linear(

@@ -16,8 +16,8 @@ from theory.edges.transfer import z
 from theory.errors import NoLinearEdge
 from theory.self_stabilization.multiple_scales import K, general_motion
 from theory.self_stabilization.multiple_scales import eta as ETA_SYMBOL
-from toylab.held import classify, held_step
 from toylab.optimizers import NAMED
+from toylab.rules.held import classify, held_step
 
 RULES = {
     "gd": {},

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from toylab.problems.datasets.base import Dataset, one_hot, wanted
+from toylab.problems.datasets.dataset import Dataset, one_hot, wanted
 
 CLASSES = 10
 SHAPE = (32, 32, 3)

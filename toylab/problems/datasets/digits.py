@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from toylab.problems.datasets.base import Dataset, one_hot, wanted
+from toylab.problems.datasets.dataset import Dataset, one_hot, wanted
 
 CLASSES = 10
 PIXELS = 64

@@ -6,8 +6,8 @@ Random ones are drawn by NumPy from a seed of their own, so that they are the sa
 import jax
 import numpy as np
 
-from toylab.problems.datasets.base import Dataset, Examples, one_hot, wanted
-from toylab.problems.networks.base import Network
+from toylab.problems.datasets.dataset import Dataset, Examples, one_hot, wanted
+from toylab.problems.networks.network import Network
 
 SEED = 0
 MOST = 10**9

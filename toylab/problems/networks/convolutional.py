@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from toylab.problems.networks.activations import ACTIVATIONS
-from toylab.problems.networks.base import SCALINGS, Network, all_normal_weights, known
+from toylab.problems.networks.network import SCALINGS, Network, all_normal_weights, known
 from toylab.problems.networks.perceptrons import Layers, affine
 
 WINDOW = 3

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from jax import Array
 
-from toylab.problems.networks.base import SCALINGS, Network, all_normal_weights, known
+from toylab.problems.networks.network import SCALINGS, Network, all_normal_weights, known
 
 Weights = tuple[Array, ...]
 

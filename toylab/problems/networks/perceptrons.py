@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from toylab.problems.networks.activations import ACTIVATIONS
-from toylab.problems.networks.base import SCALINGS, Network, known, normal_weights
+from toylab.problems.networks.network import SCALINGS, Network, known, normal_weights
 
 Layers = tuple[tuple[Array, ...], ...]
 

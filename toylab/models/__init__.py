@@ -1,0 +1,34 @@
+"""What moves: every model of training as one kernel, `init(...) -> state` and `step(state) -> (state, info)`.
+
+What the next step needs is state, what only a plot needs is info.  One module a model; a new one is one new file.
+"""
+
+from toylab.models.amplitude import averaged_dynamics
+from toylab.models.central_flow import central_flow_steps
+from toylab.models.central_map import central_map_steps
+from toylab.models.constrained import Validity, constrained_trajectory
+from toylab.models.edge_flow import edge_flow_steps
+from toylab.models.gradient_flow import gradient_flow_steps
+from toylab.models.kernel import Kernel, rollout
+from toylab.models.optimizer import discrete_steps
+from toylab.models.predicted import predicted_dynamics
+from toylab.models.predictions import Averages
+from toylab.models.rod_flow import rod_flow_steps
+from toylab.models.stable_flow import stable_flow_steps
+
+__all__ = [
+    "Averages",
+    "Kernel",
+    "Validity",
+    "averaged_dynamics",
+    "central_flow_steps",
+    "central_map_steps",
+    "constrained_trajectory",
+    "discrete_steps",
+    "edge_flow_steps",
+    "gradient_flow_steps",
+    "predicted_dynamics",
+    "rod_flow_steps",
+    "rollout",
+    "stable_flow_steps",
+]

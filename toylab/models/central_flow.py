@@ -1,0 +1,141 @@
+"""The central flow of any rule: the time average of the optimizer's path as a differential equation."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from toylab.curvature import begin_track
+from toylab.models.kernel import Kernel
+from toylab.models.mean_step import averaged_rule
+from toylab.models.oscillation import Mean, averages, balance, displaced, geometry, stiffness
+from toylab.models.predictions import Averages
+from toylab.numerics.full_precision import fully_precise
+from toylab.problems.problem import Problem
+from toylab.rules.edge_data import Gauge, Kind
+
+PyTree = Any
+
+LONGEST = 0.5
+"""Of a substep, in steps: half of what a mode at the edge of a rule without memory needs to be stable."""
+
+FIRST = LONGEST / 8
+"""Of the first substep, whose error nothing is known of."""
+
+MOST = 1_000
+"""Substeps of one step at most; a step that needs more ends early, and is not `converged`."""
+
+
+class Averaged(NamedTuple):
+    """The mean, the velocity of the weights (p,) in the last substep, and how long the next one may be, in steps."""
+
+    mean: Mean
+    velocity: Array
+    proposed: Array
+
+
+class _Underway(NamedTuple):
+    """Part of a step: where it is, the time reached, the first substep's averages, and the costs so far."""
+
+    now: Averaged
+    time: Array
+    first: Averages
+    count: Array
+    cost: tuple[Array, Array]
+    sound: Array
+
+
+def central_flow_steps(
+    problem: Problem,
+    transform: optax.GradientTransformation,
+    measured: tuple[Kind, Gauge] | None = None,
+    *,
+    count: int = 4,
+    curvature_penalty: bool = True,
+    tolerance: ArrayLike = 0.02,
+) -> Kernel:
+    """Kernel of the central flow of any rule with a linear edge; one step advances time by 1, one optimizer step.
+
+        w' = -P^-1 [eta Q(1) (grad L + grad tr(H Sigma)/2) + decay P w],    n' = <n+> - n,
+
+    with T P - H >= 0 and Sigma >= 0 its covariance in the critical directions, complementary to each other; T is the
+    threshold of lambda(P^-1 H), n the slow state and <n+> the average over the oscillation of what the rule's own
+    update makes of it, in which P is taken (see `stable_flow_steps`, which is this without Sigma).  Memory is
+    eliminated: the flow says nothing of what the momentum buffer holds.
+
+    Integration: exponential Euler, exact for the linear relaxation along critical directions (rate eta Q(1) lambda),
+    explicit elsewhere; Sigma is the one that meets the constraint at the end of the substep.  Substeps are at most half
+    a step, at most 1/(eta Q(1) lambda) for the largest lambda that is followed and not critical, and such that the
+    local error, half of the change of velocity from one substep to the next, is about `tolerance` of the velocity, or
+    rounding.
+
+    Other arguments, `init` and `step` as `central_map_steps`.  Rules with memory have stiff flows: eta Q(1) T is
+    2 (1 + b)/(1 - b) for momentum b.  Cost: that of a central map's step for each substep, and
+    a gradient.
+    Source: Cohen, Damian et al., arXiv:2410.24206, for GD and RMSProp; with a filter: `theory.central_flow_law`.
+    """
+    share = float(curvature_penalty)
+    rule = averaged_rule(transform, problem.params, measured, "the central flow")
+
+    def init(params: PyTree, state: PyTree = None) -> Averaged:
+        mean = Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
+        w = rule.flat(params)
+        return Averaged(mean, jnp.full_like(w, jnp.nan), jnp.asarray(FIRST, w.dtype))
+
+    def substep(now: Averaged, left: Array) -> tuple[Averaged, Array, Averages]:
+        w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
+        here, track = geometry(problem, rule, now.mean, count)
+        used, rates, nothing = rule.gauge_like(w), stiffness(rule, here), jnp.zeros_like(w)
+        loose = used.gain * here.loose() * used.threshold + used.decay
+        pieces = jnp.maximum(jnp.ceil(left * jnp.maximum(1 / now.proposed, loose) * (1 - 1e-6)), 1)
+        h = left / pieces
+        relaxed = jnp.where(here.live, -jnp.expm1(-h * rates) / rates, 0)
+
+        def own(diagonal: Array) -> Array:
+            return -h * (diagonal * used.gain * (here.gradient + used.coupled * w) + used.decay * w)
+
+        free = displaced(rule, here, w, own(here.inverse), nothing, h, relaxed)
+        cone = balance(rule, here, free, h, relaxed, share)
+        leaves = here.slow_with(cone.X)
+        inverse = rule.inverse(here.gradient, now.mean.state, w, leaves)
+        kept = here._replace(inverse=inverse)
+        moved = displaced(rule, kept, w, own(inverse), share * here.push(cone.X), h, relaxed)
+        between = [old + (h * (new - old)).astype(old.dtype) for new, old in zip(leaves, slow, strict=True)]
+        noise = 4 * jnp.finfo(w.dtype).eps * jnp.linalg.norm(w)  # at rest, where all change of velocity is rounding
+        error = jnp.maximum(jnp.linalg.norm(moved - h * now.velocity) / 2 - noise, 0)
+        change = error / jnp.linalg.norm(moved)
+        change = jnp.where(jnp.isfinite(change), change, 0)
+        factor = jnp.clip(jnp.asarray(tolerance, w.dtype) / jnp.maximum(change, 1e-6), 0.25, 2)
+        proposed = jnp.clip(h * factor, 1 / MOST, LONGEST)
+        mean = Mean(rule.tree(w + moved), rule.with_slow(now.mean.state, between), track)
+        return Averaged(mean, moved / h, proposed), h, averages(now.mean, here, cone, inverse, 1, 1)
+
+    @fully_precise
+    def step(now: Averaged) -> tuple[Averaged, Averages]:
+        one = jnp.ones((), now.velocity.dtype)
+
+        def advanced(done: _Underway) -> _Underway:
+            there, h, found = substep(done.now, one - done.time)
+            first = jax.tree.map(lambda a, b: jnp.where(done.count == 0, b, a), done.first, found)
+            cost = (done.cost[0] + found.products, done.cost[1] + found.thirds)
+            sound = done.sound & found.converged
+            return _Underway(there, done.time + h, first, done.count + 1, cost, sound)
+
+        zero = jnp.zeros((), jnp.int32)
+        shapes = jax.eval_shape(lambda: substep(now, one)[2])
+        unknown = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        begun = _Underway(now, 0 * one, unknown, zero, (zero, zero), jnp.ones((), bool))
+        done = lax.while_loop(lambda part: (part.time < 1 - 1e-6) & (part.count < MOST), advanced, begun)
+        params, state = now.mean.params, now.mean.state
+        after = transform.update(problem.gradient(params), state, params)[1]
+        after = rule.with_slow(after, rule.slow(done.now.mean.state))
+        there = done.now._replace(mean=done.now.mean._replace(state=after))
+        products, thirds = done.cost
+        spent = {"substeps": done.count, "gradients": done.count + 1, "products": products, "thirds": thirds}
+        whole = done.time >= 1 - 1e-6  # not where the substeps were too many
+        return there, done.first._replace(**spent, converged=done.sound & whole)
+
+    return Kernel(init, step)

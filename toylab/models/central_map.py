@@ -1,0 +1,72 @@
+"""The central map: the optimizer's own step, with the oscillation at the edge averaged out."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from toylab.curvature import begin_track
+from toylab.models.kernel import Kernel
+from toylab.models.mean_step import averaged_rule
+from toylab.models.oscillation import Mean, averages, balance, displaced, geometry, stiffness
+from toylab.models.predictions import Averages
+from toylab.numerics.full_precision import fully_precise
+from toylab.problems.problem import Problem
+from toylab.rules.edge_data import Gauge, Kind
+
+PyTree = Any
+
+
+def central_map_steps(
+    problem: Problem,
+    transform: optax.GradientTransformation,
+    measured: tuple[Kind, Gauge] | None = None,
+    *,
+    count: int = 4,
+    curvature_penalty: bool = True,
+) -> Kernel:
+    """Kernel of the central map of any rule with a linear edge; one step for one step of the optimizer.
+
+    With P the preconditioner of the rule's own step, T the threshold of lambda(P^-1 H), U the critical eigenvectors
+    (U^T P U = I) and g = grad L, the mean of the weights moves
+
+    - off the critical directions by the optimizer's own step, momentum and all, and by the penalty of the oscillation
+      with the rule's gain at rest, -eta Q(1) P^-1 grad tr(H Sigma)/2;
+    - on them to where the mean force vanishes, a Newton step: -U (U^T H U)^-1 U^T (g + grad tr(H Sigma)/2), because
+      there the rule's own step is the oscillation that is averaged out;
+
+    while the slow state (second moments) takes the average of its own update over the oscillation, and Sigma = U X U^T
+    is the covariance that keeps T P - H >= 0 after the step: see `oscillation.balance`.  With decay, g stands for the
+    force that includes it.  Where no eigenvalue is above .95 T the map is the optimizer itself.
+
+    `init(params, state=None)`: the weights and the optimizer's state to start from (None: a fresh one); `step` gives
+    the `Averages` of the point that it leaves.  `measured`: what `toylab.rules.edge_data.gauge` says of the rule, if
+    that is known or differs between members of a sweep.  `count`: how many eigenvalues are followed, and may become
+    critical. `curvature_penalty` False deletes grad tr(H Sigma)/2: only P answers to the oscillation (no use without a
+    P). Assumes: rules whose slow leaves are smooth functions of the gradient; P and H change little in one period of
+    the oscillation; the memory of the fast state is short against the envelope of the oscillation.  The penalty acts at
+    once, not through the fast state, and the Newton step stands ahead of the rule's mean by `newton_lag_error` of
+    `theory.central_map_law`: less than what the minimum of the mean force moves in one step.
+    Cost: one gradient, about `count` Hessian products, n (n + 1)/2 third derivatives with n critical directions.
+    Raises NoLinearEdge (a ValueError) for a rule without an edge, or whose edge is no flip.
+    """
+    share = float(curvature_penalty)
+    rule = averaged_rule(transform, problem.params, measured, "the central map")
+
+    def init(params: PyTree, state: PyTree = None) -> Mean:
+        return Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
+
+    @fully_precise
+    def step(now: Mean) -> tuple[Mean, Averages]:
+        w = rule.flat(now.params)
+        here, track = geometry(problem, rule, now, count)
+        relaxed = jnp.where(here.live, 1 / stiffness(rule, here), 0)
+        own, _ = rule.step(here.gradient, now.state, w, here.slow)
+        cone = balance(rule, here, displaced(rule, here, w, own, jnp.zeros_like(w), 1, relaxed), 1, relaxed, share)
+        slow = here.slow_with(cone.X)
+        inverse = rule.inverse(here.gradient, now.state, w, slow)
+        own, after = rule.step(here.gradient, now.state, w, slow)
+        moved = w + displaced(rule, here._replace(inverse=inverse), w, own, share * here.push(cone.X), 1, relaxed)
+        return Mean(rule.tree(moved), after, track), averages(now, here, cone, inverse, 1, 1)
+
+    return Kernel(init, step)

@@ -1,0 +1,234 @@
+"""Gradient descent held at the edge: the trajectory that self-stabilization follows on average."""
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+
+from toylab.curvature import dense_hessian, sharpness_gradient, top_eigenpairs
+from toylab.models.kernel import Kernel
+from toylab.numerics.full_precision import fully_precise
+from toylab.problems.problem import Problem
+
+PyTree = Any
+
+DENSE = 16
+"""Up to this many weights the Hessian is diagonalised: a Krylov space would span everything as well."""
+
+
+class Validity(IntEnum):
+    """Whether the one-eigenvalue picture still holds.  Anything but `ok` freezes the trajectory where it is."""
+
+    ok = 0
+    eigengap_closed = 1  # the second eigenvalue is near the first, both below the edge: u is not defined
+    second_at_edge = 2  # a second eigenvalue has reached the edge: more than one direction oscillates
+    projection_failed = 3  # no point of the constraint set was found near the step
+    nonfinite = 4  # loss, gradient or Hessian left the finite numbers
+
+
+class Held(NamedTuple):
+    """What a step found at the point that it leaves.
+
+    `sharpness`, `second` the two top eigenvalues (the second NaN in one dimension); `slope` = grad L . u; `active`
+    whether the sharpness constraint holds the step that follows back; `variance` = 2 |its multiplier|/eta: the
+    mean of x^2 that holds the sharpness, 0 where nothing is held back.  It is 2 alpha/beta while eta |grad L_perp|^2 is
+    small against alpha; where the weights drift faster, the bending of the edge counts as much as alpha;
+    `sharpening_rate` = -grad L . grad S; `grad_sharpness_sq` = |grad S_perp|^2, perp to u; `iterations` of the
+    projection, and the Hessian `products` of its eigenpairs.
+    """
+
+    params: PyTree
+    loss: Array
+    sharpness: Array
+    second: Array
+    slope: Array
+    active: Array
+    variance: Array
+    sharpening_rate: Array
+    grad_sharpness_sq: Array
+    iterations: Array
+    products: Array
+
+
+class Local(NamedTuple):
+    """The local geometry at flat weights w: loss, gradient, top pair of eigenvalues with vectors (2, p), grad S, and
+    the Hessian products that the eigenpairs took."""
+
+    loss: Array
+    gradient: Array
+    values: Array
+    vectors: Array
+    sharpness_gradient: Array
+    products: Array
+
+    def across(self) -> Array:
+        """grad S_perp, the part of grad S that is orthogonal to the top eigenvector, (p,)."""
+        return self.sharpness_gradient - (self.sharpness_gradient @ self.vectors[0]) * self.vectors[0]
+
+
+class Constrained(NamedTuple):
+    """A point w_dagger, the geometry there, and a `Validity`, ()."""
+
+    params: PyTree
+    here: Local
+    status: Array
+
+
+class Search(NamedTuple):
+    """A projection under way: the last point and its geometry, the multiplier (<= 0) of grad S_perp that led there,
+    the next (point, multiplier), whether the last point lies on M, how many points were looked at, and the Hessian
+    products that this took.
+    """
+
+    point: Array
+    here: Local
+    multiplier: Array
+    proposed: tuple[Array, Array]
+    found: Array
+    count: Array
+    products: Array
+
+
+def local_geometry(problem: Problem, params: PyTree, vectors: Array, tolerance: float) -> Local:
+    """Loss, gradient, the two top eigenpairs and the gradient of the sharpness at `params`, on flat weights.
+
+    `vectors` (2, p): a warm start, and the sign of the first vector follows it.  grad S: see `sharpness_gradient`.
+    `tolerance`: relative residual at which the eigenvectors are accepted (exact up to `DENSE` weights); the
+    eigenvalue's error is of its square.  In one dimension the second value is NaN.
+    """
+    flat, unravel = ravel_pytree(params)
+
+    def value(point: Array) -> Array:
+        return problem.value(unravel(point))
+
+    def product(vector: Array) -> Array:
+        return jax.jvp(jax.grad(value), (flat,), (vector,))[1]
+
+    loss, gradient = jax.value_and_grad(value)(flat)
+
+    if flat.size <= DENSE:
+        spectrum, basis = jnp.linalg.eigh(dense_hessian(problem, params))
+        top, found, products = spectrum[::-1][:2], basis.T[::-1][:2], jnp.asarray(flat.size, jnp.int32)
+    else:
+        pairs = top_eigenpairs(product, vectors, tolerance=tolerance)
+        top, found, products = pairs.value, pairs.vector, pairs.products
+    values = jnp.full((2,), jnp.nan, flat.dtype).at[: top.size].set(top)
+    found = vectors.at[: top.size].set(found)
+    found = found.at[0].multiply(jnp.where(found[0] @ vectors[0] < 0, -1.0, 1.0))
+    return Local(loss, gradient, values, found, sharpness_gradient(value, flat, found[0]), products)
+
+
+def constrained_trajectory(
+    problem: Problem,
+    learning_rate: ArrayLike,
+    threshold: ArrayLike,
+    *,
+    iterations: int = 20,
+    tolerance: float | None = None,
+    gap: float = 0.02,
+) -> Kernel:
+    """Kernel of projected gradient descent w+ = proj_M(w - eta grad L(w)), M = {S <= threshold, grad L . u = 0}.
+
+    S the largest eigenvalue of the Hessian, u its eigenvector; `threshold` the rule's own edge (2/eta for gradient
+    descent, k*/eta otherwise) and `learning_rate` the speed of its averaged motion (eta Q(1)).  Time unit: one step.
+
+    The projection is by Newton steps on both constraints, at most `iterations`, with S and u found anew at each, until
+    |S - threshold| <= tolerance * threshold where active and |grad L . u| <= tolerance |grad L|; by
+    default the square root of the dtype's rounding, also for the eigenvectors' residual.  They move in the
+    plane of u and grad S: the point lies on M to the tolerance, and is the nearest one of M up to the turn of u along
+    the step, a relative error O(eta |grad L|).  The sharpness constraint only ever pushes down.
+
+    `init(params)` projects the start onto M too.  `step` gives the `Held` of the point that it leaves.  The
+    state freezes with a `Validity` when the second eigenvalue comes within the fraction `gap` of the threshold, when
+    the gap between both falls below that fraction of the first, when the projection fails, or at nonfinite numbers.
+    Cost: one to a few eigenpair solves (warm-started) and gradients of u^T H u a step.
+    Source: Damian, Nichani & Lee, arXiv:2209.15594, definition of the constrained trajectory.
+    """
+
+    def project(target: Array, unravel: Any, vectors: Array) -> Search:
+        """The point of M near `target`."""
+        rounding = float(jnp.finfo(target.dtype).eps)
+        within = rounding**0.5 if tolerance is None else tolerance
+        # a target at a minimum has no gradient to compare with: then rounding in the Hessian times w
+        floor = 10 * rounding * threshold * (1 + jnp.linalg.norm(target))
+
+        def misses(here: Local, multiplier: Array) -> Array:
+            slope = jnp.abs(here.gradient @ here.vectors[0])
+            off = here.values[0] / threshold - 1
+            far = (off > within) | ((multiplier < 0) & (off < -within))
+            return far | (slope > within * jnp.linalg.norm(here.gradient) + floor)
+
+        def unfinished(carry: Search) -> Array:
+            return ~carry.found & (carry.count <= iterations)
+
+        def newton(carry: Search) -> Search:
+            point, multiplier = carry.proposed
+            here = local_geometry(problem, unravel(point), carry.here.vectors, within)
+            u, across, back = here.vectors[0], here.across(), target - point
+            along = -(here.gradient @ u) / here.values[0] - back @ u
+            rise = here.sharpness_gradient @ back + (here.sharpness_gradient @ u) * along
+            square = across @ across
+            push = -jnp.maximum(here.values[0] - threshold + rise, 0) / jnp.where(square > 0, square, jnp.inf)
+            proposed = (target + along * u + push * across, push)
+            return Search(
+                point,
+                here,
+                multiplier,
+                proposed,
+                ~misses(here, multiplier),
+                carry.count + 1,
+                carry.products + here.products,
+            )
+
+        zero = jnp.zeros((), target.dtype)
+        none = jnp.zeros((), jnp.int32)
+        unknown = Local(zero, target, jnp.zeros((2,), target.dtype), vectors, target, none)
+        begun = Search(target, unknown, zero, (target, zero), jnp.zeros((), bool), none, none)
+        return lax.while_loop(unfinished, newton, begun)
+
+    def judged(reached: Search) -> Array:
+        here, (first, second) = reached.here, reached.here.values
+        finite = jnp.isfinite(first) & jnp.isfinite(here.loss) & jnp.all(jnp.isfinite(here.gradient))
+        verdicts = [
+            (~finite, Validity.nonfinite),
+            (second >= (1 - gap) * threshold, Validity.second_at_edge),
+            (first - second < gap * jnp.abs(first), Validity.eigengap_closed),
+            (~reached.found, Validity.projection_failed),
+        ]
+        codes = [jnp.asarray(int(code), jnp.int32) for _, code in verdicts]
+        return jnp.select([holds for holds, _ in verdicts], codes, jnp.asarray(int(Validity.ok), jnp.int32))
+
+    @fully_precise
+    def init(params: PyTree) -> Constrained:
+        flat, unravel = ravel_pytree(params)
+        reached = project(flat, unravel, jnp.zeros((2, flat.size), flat.dtype))
+        return Constrained(unravel(reached.point), reached.here, judged(reached))
+
+    @fully_precise
+    def step(now: Constrained) -> tuple[Constrained, Held]:
+        flat, unravel = ravel_pytree(now.params)
+        here, across = now.here, now.here.across()
+        reached = project(flat - learning_rate * here.gradient, unravel, here.vectors)
+        status = jnp.where(now.status == 0, judged(reached), now.status)
+        moved = Constrained(unravel(reached.point), reached.here, status)
+        kept = jax.tree.map(lambda a, b: jnp.where(status == 0, a, b), moved, now._replace(status=status))
+        held = Held(
+            params=now.params,
+            loss=here.loss,
+            sharpness=here.values[0],
+            second=here.values[1],
+            slope=here.gradient @ here.vectors[0],
+            active=reached.multiplier < 0,
+            variance=-2 * reached.multiplier / learning_rate,
+            sharpening_rate=-(here.gradient @ here.sharpness_gradient),
+            grad_sharpness_sq=across @ across,
+            iterations=reached.count - 1,
+            products=reached.products,
+        )
+        return kept, held
+
+    return Kernel(init, step)

@@ -1,0 +1,111 @@
+"""A rule's step as averaged models need it: on flat weights, with its slow state given."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+
+from toylab.rules import filter as filters
+from toylab.rules.edge_data import Gauge, Kind, gauge
+from toylab.rules.held import NoLinearEdge, held_step
+
+PyTree = Any
+
+
+class MeanStep(NamedTuple):
+    """One rule on one kind of parameters; vectors are flat (p,) in the order of `ravel_pytree`, `slow` lists the leaves
+    of the state that are even in the gradient, as their updated values.
+    """
+
+    transform: optax.GradientTransformation
+    kind: Kind
+    gauge: Gauge
+    like: PyTree
+
+    def flat(self, tree: PyTree) -> Array:
+        """The leaves of a pytree like the parameters as one vector."""
+        return ravel_pytree(tree)[0]
+
+    def tree(self, vector: Array) -> PyTree:
+        """The vector as a pytree like the parameters."""
+        return ravel_pytree(self.like)[1](vector)
+
+    def updated(self, gradient: Array, state: PyTree, weights: Array) -> list[Array]:
+        """The slow leaves as the rule's own step with this gradient leaves them."""
+        after = self.transform.update(self.tree(gradient), state, self.tree(weights))[1]
+        return self.slow(after)
+
+    def slow(self, state: PyTree) -> list[Array]:
+        """The slow leaves of a state."""
+        leaves = jax.tree.leaves(state)
+        return [leaves[i] for i in self.kind.roles.slow]
+
+    def with_slow(self, state: PyTree, slow: list[Array]) -> PyTree:
+        """The state with its slow leaves replaced."""
+        leaves, tree = jax.tree.flatten(state)
+        for i, leaf in zip(self.kind.roles.slow, slow, strict=True):
+            leaves[i] = leaf
+        return jax.tree.unflatten(tree, leaves)
+
+    def step(self, gradient: Array, state: PyTree, weights: Array, slow: list[Array]) -> tuple[Array, PyTree]:
+        """The rule's own step, cut at the updated slow leaves, which are `slow`: displacement and new state."""
+        held = held_step(self.transform, self.kind.roles)
+        update, after = held(self.tree(gradient), state, self.tree(weights), slow)
+        return self.flat(update), after
+
+    def inverse(self, gradient: Array, state: PyTree, weights: Array, slow: list[Array]) -> Array:
+        """The diagonal of P^-1 at these slow leaves; 0 where it is not a positive number (dead coordinates)."""
+        read = filters.inverse_preconditioner(self.transform, self.kind.roles, self.gauge.impulse, self.kind.delay)
+        diagonal = self.flat(read(self.tree(gradient), state, self.tree(weights), slow)).astype(weights.dtype)
+        live = jnp.isfinite(diagonal) & (diagonal > 0)
+        return jnp.where(live, diagonal, 0)
+
+    def gauge_like(self, vector: Array) -> Any:
+        """The rule's numbers, a `Gauge` of arrays in the precision of `vector`."""
+        return Gauge(*(jnp.asarray(number, vector.dtype) for number in self.gauge))
+
+    def drive(self, gradient: Array, weights: Array, preconditioner: Array) -> Array:
+        """eta Q(1) (g + coupled w) + decay P w: the mean force, which P^-1 turns into the displacement of one step at
+        rest, with the opposite sign."""
+        gauge = self.gauge_like(weights)
+        return gauge.gain * (gradient + gauge.coupled * weights) + gauge.decay * preconditioner * weights
+
+
+def averaged_rule(
+    transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
+) -> MeanStep:
+    """The rule as a model of its average needs it; `name` is the model's.
+
+    Raises NoLinearEdge for a rule without an edge, and for one whose oscillation there is not of period two around a
+    mean that follows the mean gradient: a crossing by a complex pair, a memory that never fades.
+    """
+    kind, numbers = gauge(transform, params) if measured is None else measured
+    if kind.unaveraged:
+        raise NoLinearEdge(f"{name} does not cover this rule: {kind.unaveraged}", "see toylab derive for its edge")
+    return MeanStep(transform, kind, numbers, params)
+
+
+def plain_learning_rate(
+    transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
+) -> Any:
+    """The learning rate of plain gradient descent; `name` is the model's.
+
+    Raises ValueError for every other rule, weight decay included; NaN for a weight decay that is not known yet, under a
+    trace.
+    """
+    kind, numbers = gauge(transform, params) if measured is None else measured
+    memory = kind.roles.slow or kind.roles.fast or kind.delay
+    decays = numbers.coupled, numbers.decay
+    if not memory and any(isinstance(decay, Tracer) for decay in decays):
+        return jnp.where((jnp.asarray(decays[0]) == 0) & (jnp.asarray(decays[1]) == 0), numbers.impulse, jnp.nan)
+    if memory or np.any(np.asarray(decays)):
+        raise ValueError(
+            f"{name}: got a rule with memory, a preconditioner or weight decay, needs plain gradient descent: "
+            "try central_map, central_flow or rod_flow"
+        )
+    return numbers.impulse

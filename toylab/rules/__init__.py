@@ -1,0 +1,1 @@
+"""A built optimizer, analysed: roles of its state, held step, filter, preconditioner, and the edge that follows."""

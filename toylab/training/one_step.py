@@ -1,0 +1,108 @@
+"""The observers inside a training loop that is not ours: one look at one step."""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from toylab.observing.chosen import Observers, observers
+from toylab.observing.observer import Moment
+from toylab.problems.problem import Problem
+from toylab.rules.edge_data import Gauge, Kind, gauge
+
+PyTree = Any
+
+
+class Memory(NamedTuple):
+    """What the next look starts from: the observers' own memory (eigenvectors), the weights at this look, and how many
+    looks there were.
+    """
+
+    observers: dict[str, PyTree]
+    params: PyTree
+    count: Array
+
+
+def observe_step(
+    problem: Problem,
+    transform: optax.GradientTransformation,
+    params: PyTree,
+    state: PyTree,
+    observe: Observers = observers(edge_ratio=True),
+    memory: Memory | None = None,
+    grads: PyTree = None,
+) -> tuple[dict[str, Array], Memory]:
+    """What `toylab.train` would record of the step that `transform` is about to take from `params` and `state`.
+
+    For anyone's own loop: call it before the step, hand the memory back at the next call.  The loop goes on as it
+    would; nothing of it is changed.  `problem`: the loss that curvature is taken of, with all its data or those you
+    can afford (its own `params` are not looked at); `grads`: the gradient that your step uses, where that is of a
+    mini-batch (None: that of `problem`); P is read off the step with it.  `memory` None: the first look, a cold start.
+
+    Records: name -> array, see `toylab.observers`.  Observers of motion (midpoint, projections) take the last look's
+    weights for the last iterate's: for these, look at every step.
+    Under jit or not: the rule's threshold is computed on the host once, while tracing, and remembered for `transform`:
+    build that once, outside the loop.  Under jit the first look (memory None) is a program of its own.
+    Cost: a gradient and the observers' products (edge ratio: one to two for gradient descent, up to five for Adam).
+    Raises ValueError for params and state that the transform does not fit; NoLinearEdge (a ValueError) if the edge
+    ratio is asked for and the rule has none.
+    """
+    kind, numbers = _gauged(_hashable(transform), *_shapes(params)) if observe.needs_gauge else (None, None)
+    if memory is None:
+        memory = Memory(observe.init(params), params, jnp.zeros((), jnp.int32))
+    loss, whole = problem.value_and_gradient(params)
+    grads = whole if grads is None else grads
+    try:
+        updates, _ = transform.update(grads, state, params)
+    except (TypeError, ValueError, AttributeError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"observe_step: this optimizer cannot take its step from this state: {told}; needs the state that "
+            "transform.init(params) and transform.update give"
+        ) from error
+    moment = Moment(
+        problem=problem,
+        transform=transform,
+        kind=kind,
+        gauge=numbers,
+        params=params,
+        state=state,
+        previous=memory.params,
+        following=optax.apply_updates(params, updates),
+        loss=loss,
+        grads=whole,
+        step_grads=grads,
+        hvp=problem.hessian(params) if observe.needs_curvature else None,
+        run_key=jax.random.key(0),
+        number=memory.count,
+        count=memory.count,
+    )
+    remembered, records = observe.observe(memory.observers, moment)
+    return records, Memory(remembered, params, memory.count + 1)
+
+
+@lru_cache(maxsize=64)
+def _gauged(transform: optax.GradientTransformation, tree: Any, shapes: tuple) -> tuple[Kind, Gauge]:
+    with jax.ensure_compile_time_eval():  # on the host, although the caller may be tracing
+        params = jax.tree.unflatten(tree, [np.zeros(shape, dtype) for shape, dtype in shapes])
+        kind, numbers = gauge(transform, params)
+        return kind, Gauge(*(np.asarray(number) for number in numbers))
+
+
+def _hashable(transform: Any) -> Any:
+    try:
+        hash(transform)
+    except TypeError as error:
+        raise ValueError(
+            f"observe_step: got {type(transform).__name__} as optimizer, needs one as optax builds it: optax.adam(1e-3)"
+        ) from error
+    return transform
+
+
+def _shapes(params: PyTree) -> tuple[Any, tuple]:
+    leaves, tree = jax.tree.flatten(params)
+    return tree, tuple((jnp.shape(leaf), np.dtype(jnp.result_type(leaf))) for leaf in leaves)

@@ -1,0 +1,301 @@
+"""Many runs at once: a grid of hyperparameters times seeds, one compiled program whatever the values."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from toylab.observing.chosen import Observers, observers
+from toylab.problems.problem import Problem
+from toylab.rules.edge_data import Gauge, Kind, gauges
+from toylab.training.loop import (
+    Carry,
+    Course,
+    Driven,
+    Partial,
+    Progress,
+    Rule,
+    Schedule,
+    advance,
+    begin,
+    check_problem,
+    check_rule,
+    configuration,
+    drive,
+    last_of,
+    schedule,
+)
+from toylab.training.records import Status, Sweep
+
+PyTree = Any
+Factory = Callable[..., optax.GradientTransformation]
+Source = Problem | Callable[[Any], Problem]
+
+
+def sweep(
+    problem: Source,
+    factory: Factory,
+    grid: Mapping[str, ArrayLike | Sequence[float]],
+    steps: int,
+    seeds: int | ArrayLike = 1,
+    observe: Observers = observers(),
+    every: int = 1,
+    fixed: Mapping[str, Any] = {},
+    chunk: int = 256,
+    diverge_above: float = float("inf"),
+    one_by_one: bool = False,
+    progress: Progress | None = None,
+    batch_size: int | None = None,
+    batch_seed: int = 0,
+) -> Sweep:
+    """Train every member of a grid, `factory(**member, **fixed)`, on a problem from every seed.
+
+    `grid`: hyperparameter -> its values, one axis each; members are all combinations. The values are data:
+    the factory is called inside the compiled program with traced numbers, so new values compile nothing.
+    `fixed`: what is not swept and may be no number (`nesterov=True`); part of the program. `problem`: a
+    Problem, or a function from a seed to one that can be traced, such as `lambda key: digits_mlp(seed=key)`.
+    `seeds`: n for the keys `jax.random.key(0)` ... `key(n - 1)`, or any array to be mapped over along its
+    first axis: keys, spectra, starts. `one_by_one` runs the members one after the other in the same program
+    (`lax.map`) instead of side by side (`vmap`): less memory, and better where batching weights is slow, as with
+    convolutions on a CPU. `steps`, `observe`, `every`, `chunk`, `diverge_above`, `progress`, `batch_size` as in
+    `toylab.train`; the latest records have the members' axes. Each seed draws its own mini-batches, the same for all
+    its hyperparameters. A member that diverges freezes and does not touch the others.
+
+    Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
+    `toylab.train` raises.
+    """
+    course = Course(steps, every, chunk, diverge_above, batch_size, batch_seed)
+    runs = sweeping(problem, factory, grid, course, seeds, observe, fixed, one_by_one)
+    return last_of(runs, steps, progress).result()
+
+
+def sweeping(
+    problem: Source,
+    factory: Factory,
+    grid: Mapping[str, ArrayLike | Sequence[float]],
+    course: Course,
+    seeds: int | ArrayLike = 1,
+    observe: Observers = observers(),
+    fixed: Mapping[str, Any] = {},
+    one_by_one: bool = False,
+) -> Iterator[Partial]:
+    """As `sweep`, one chunk of steps of all members after the other: to look, to save, or to stop in between.
+
+    Raises what `sweep` raises: what is wrong with the arguments, at once.
+    """
+    axes = _checked_grid(grid, factory, fixed)
+    keys, make = _checked_seeds(problem, seeds)
+    members = _product(axes)
+    first = {name: values[0] for name, values in members.items()}
+    data = problem if make is _same else None
+    example = make(jax.tree.map(lambda leaf: leaf[0], keys), data)
+    check_problem(example)
+    plan, steps = schedule(example, course), course.steps
+    check_rule(_built(factory, first, fixed), example)
+    built = partial(factory, **fixed)
+    kind, numbers = gauges(built, members, example.params) if observe.needs_gauge else (None, None)
+    # in the precision of the weights, as plain numbers would act: a wider array would widen the optimizer's state
+    precision = jnp.result_type(*jax.tree.leaves(example.params))
+    members = {name: values.astype(precision) for name, values in members.items()}
+    choices = {
+        "factory": factory,
+        "fixed": _hashable(fixed),
+        "make": make,
+        "observe": observe,
+        "one_by_one": one_by_one,
+    }
+    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(course.batch_seed)))
+    carry = _begin_all(data, (keys, drawing(jnp.arange(len(keys)))), members, **choices)
+
+    def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
+        bound = float(course.diverge_above)
+        return _advance_all(data, keys, members, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
+
+    shape = tuple(len(values) for values in axes.values())
+    config = configuration(example, course, observe) | {
+        "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
+        "fixed": {name: repr(value) for name, value in fixed.items()},
+    }
+
+    def on_grid(values: Array | np.ndarray) -> Any:
+        return values.reshape(*shape, *values.shape[1:])
+
+    def result(now: Driven) -> Sweep:
+        status = np.asarray(now.carry.status)
+        unfinished = (status == Status.completed) & (now.done < steps)
+        return Sweep(
+            plan.observed(now.done if unfinished.any() else steps),
+            {name: on_grid(values) for name, values in now.records().items()},
+            on_grid(np.where(unfinished, int(Status.interrupted), status)),
+            on_grid(np.asarray(now.carry.taken)),
+            jax.tree.map(on_grid, now.carry.params),
+            jax.tree.map(on_grid, now.carry.state),
+            config,
+            axes,
+        )
+
+    return (Partial(now.done, now.latest, partial(result, now)) for now in drive(run_chunk, carry, plan, steps, 2))
+
+
+def _named(factory: Factory, attribute: str) -> str:
+    return getattr(factory, attribute, getattr(type(factory), attribute))
+
+
+def _same(seed: PyTree, problem: Problem) -> Problem:
+    """The problem that does not depend on the seed."""
+    del seed
+    return problem
+
+
+def _mapped(function: Callable, one_by_one: bool) -> Callable:
+    """`function` over the first axis of its one argument, a pytree."""
+    return (lambda batch: lax.map(function, batch)) if one_by_one else jax.vmap(function)
+
+
+@partial(jax.jit, static_argnames=("factory", "fixed", "make", "observe", "one_by_one"))
+def _begin_all(
+    data: Problem | None,
+    keys: tuple[PyTree, Array],
+    members: dict[str, Array],
+    *,
+    factory: Factory,
+    fixed: tuple,
+    make: Callable,
+    observe: Observers,
+    one_by_one: bool,
+) -> Carry:
+    def member(hyperparameters: dict[str, Array]) -> Carry:
+        rule = Rule(factory(**hyperparameters, **dict(fixed)), None, None)
+        return _mapped(lambda both: begin(make(both[0], data), rule, observe, both[1]), one_by_one)(keys)
+
+    return _mapped(member, one_by_one)(members)
+
+
+@partial(jax.jit, static_argnames=("factory", "fixed", "make", "observe", "one_by_one", "kind", "plan"))
+def _advance_all(
+    data: Problem | None,
+    keys: PyTree,
+    members: dict[str, Array],
+    numbers: Gauge | None,
+    carry: Carry,
+    start: int,
+    stop: int,
+    bound: float,
+    *,
+    factory: Factory,
+    fixed: tuple,
+    make: Callable,
+    observe: Observers,
+    one_by_one: bool,
+    kind: Kind | None,
+    plan: Schedule,
+) -> tuple[Carry, dict[str, Array]]:
+    # The problem is made anew inside: what does not depend on the seed then stays one array for the whole batch, and
+    # what the loop does not use (the start) is never computed.
+    def member(hyperparameters: dict[str, Array], numbers: Gauge | None, carry: Carry) -> tuple:
+        rule = Rule(factory(**hyperparameters, **dict(fixed)), kind, numbers)
+
+        def one(both: tuple) -> tuple[Carry, dict[str, Array]]:
+            key, carry = both
+            return advance(make(key, data), rule, observe, plan, carry, start, stop, bound)
+
+        return _mapped(one, one_by_one)((keys, carry))
+
+    return _mapped(lambda batch: member(*batch), one_by_one)((members, numbers, carry))
+
+
+def _product(axes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All combinations as flat arrays, the last axis fastest."""
+    meshes = np.meshgrid(*axes.values(), indexing="ij")
+    return {name: mesh.ravel() for name, mesh in zip(axes, meshes, strict=True)}
+
+
+def _checked_grid(
+    grid: Mapping[str, ArrayLike | Sequence[float]], factory: Factory, fixed: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    if not callable(factory):
+        raise ValueError(
+            f"sweep: got {type(factory).__name__} as factory, needs a function such as optax.adam, not built"
+        )
+    if not grid:
+        raise ValueError("sweep: got an empty grid, needs at least one axis: try {'learning_rate': [0.1, 0.2]}")
+    parameters = inspect.signature(factory).parameters
+    anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    axes = {}
+    for name, values in grid.items():
+        if name not in parameters and not anything:
+            near = difflib.get_close_matches(name, parameters, 1) or list(parameters)
+            called = _named(factory, "__name__")
+            raise ValueError(f"sweep: {called} has no hyperparameter {name!r}: try {', '.join(near)}")
+        if name in fixed:
+            raise ValueError(f"sweep: {name!r} is in the grid and in fixed: leave it in one of them")
+        array = np.atleast_1d(np.asarray(values, dtype=float))
+        if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+            raise ValueError(
+                f"sweep: got {name}={values!r}, needs a list of finite numbers: what is no number goes in fixed"
+            )
+        axes[name] = array
+    return axes
+
+
+def _checked_seeds(problem: Source, seeds: int | ArrayLike) -> tuple[PyTree, Callable]:
+    """The seeds as an array, and (seed, problem or None) -> Problem."""
+    single = isinstance(seeds, (int, np.integer))
+    if single and seeds < 1:
+        raise ValueError(f"sweep: got seeds={seeds}, needs at least 1")
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds)) if single else jnp.asarray(seeds)
+    if isinstance(problem, Problem):
+        if not (single and seeds == 1):
+            raise ValueError(
+                "sweep: got seeds for a Problem that depends on none: give a function from a seed to a Problem, "
+                "such as lambda key: toylab.problems.digits_mlp(seed=key)"
+            )
+        return keys, _same
+    if not callable(problem):
+        raise ValueError(
+            f"sweep: got {type(problem).__name__} as problem, needs a Problem or a function from a seed to one"
+        )
+    return keys, _Made(problem)
+
+
+class _Made:
+    """`problem(seed)` with the signature of `_same`; equal for equal functions, so that jit recognises it."""
+
+    def __init__(self, problem: Callable[[Any], Problem]):
+        self.problem = problem
+
+    def __call__(self, seed: PyTree, unused: None) -> Problem:
+        return self.problem(seed)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Made) and self.problem == other.problem
+
+    def __hash__(self) -> int:
+        return hash(self.problem)
+
+
+def _built(factory: Factory, first: dict[str, Any], fixed: Mapping[str, Any]) -> optax.GradientTransformation:
+    try:
+        return factory(**first, **fixed)
+    except TypeError as error:
+        raise ValueError(
+            f"sweep: {_named(factory, '__name__')} cannot be called with {', '.join([*first, *fixed])}: {error}"
+        ) from error
+
+
+def _hashable(fixed: Mapping[str, Any]) -> tuple:
+    try:
+        hash(tuple(fixed.items()))
+    except TypeError as error:
+        raise ValueError(
+            f"sweep: fixed values become part of the compiled program and must be hashable: {error}"
+        ) from error
+    return tuple(fixed.items())
