@@ -1,4 +1,4 @@
-"""Runs the models beside the optimizers into toylab/claims/data/models.json, keeping what is finished: `make models`.
+"""Runs the models beside the optimizers into toylab/claims/flows/models.json, keeping what is finished: `make models`.
 
 Hours on two cores.  Comparisons that the file already has for equal settings are not run again.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jax
 
-from toylab.claims.environment import environment_record
-from toylab.claims.flow_table import missing, record
+from toylab.claims.flows.table import missing, record
+from toylab.training.environment import environment_record
 
 
 def main(path: Path) -> None:
@@ -27,4 +27,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "toylab/claims/data/models.json"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "toylab/claims/flows/models.json"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jax
 
-from toylab.claims.environment import environment_record
-from toylab.claims.network_table import GRIDS, rows
+from toylab.claims.networks.table import GRIDS, rows
+from toylab.training.environment import environment_record
 
 
 def main(path: Path) -> None:

@@ -4,3 +4,6 @@ A module that declares `NAME` and `TITLE` is a figure: `compute(quick) -> dict o
 nothing, `draw(data) -> Figure` draws and computes nothing, so a figure can be restyled from the data saved beside it.
 Thresholds come from `theory`, measurements from the core of `toylab`; no formula is typed here.
 """
+
+PARTS = ("style", "members", "flow_runs", "model_paths")
+"""Modules that several figures share, which are none themselves."""

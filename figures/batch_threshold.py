@@ -18,7 +18,7 @@ from theory.noise.almost_sure import edge_splitting
 from theory.noise.mean_square import closed_loop, mean_square_edge
 from theory.noise.sampling import batch_variance
 from theory.noise.thermostats import thermostat
-from toylab.claims import sampled as lab
+from toylab.experiments import sampled as lab
 from toylab.optimizers import NAMED
 
 NAME = "batch_threshold"

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from figures import style
 from figures.model_paths import LOOKS
-from toylab.claims import flow_settings
-from toylab.claims.flow_settings import Setting, compared
+from toylab.experiments import compared_models as flow_settings
+from toylab.experiments.compared_models import Setting, compared
 
 GD = replace(flow_settings.GD, models=("central_map", "central_flow"))
 RMSPROP, ADAM = flow_settings.RMSPROP, flow_settings.ADAM

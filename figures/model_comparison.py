@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures import style
 from figures.model_paths import LOOKS
-from toylab.claims.flow_settings import CONVOLUTIONAL, GRID
-from toylab.claims.flow_table import described, kept
+from toylab.claims.flows.table import described, kept
+from toylab.experiments.compared_models import CONVOLUTIONAL, GRID
 
 NAME = "model_comparison"
 TITLE = "Models of the averaged path: error at the end against cost of a step, for seven rules on three problems"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from figures import style
 from theory.self_stabilization.settling import settled
 from toylab import problems
-from toylab.claims import settling as laws
+from toylab.claims.self_stabilization import settling as laws
 from toylab.models import rollout
 from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED

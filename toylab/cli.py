@@ -19,6 +19,7 @@ from typing import NoReturn
 from toylab.commands import COMMANDS
 from toylab.commands.parts.refusal import BadInput
 from toylab.commands.parts.shadowing import shadowed
+from toylab.discovery import DiscoveryError
 
 OK, UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BadInput as refusal:
         return _reported(refusal.message, refusal.hint, as_json, BAD_INPUT)
+    except DiscoveryError as broken:
+        return _reported(broken.message, broken.hint, as_json, BAD_INPUT)
     except KeyboardInterrupt:
         return _reported("interrupted", "", as_json, INTERRUPTED)
     except BrokenPipeError:

@@ -2,22 +2,16 @@
 
 import importlib
 import io
-import pkgutil
 from functools import cache
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import figures
 from figures import first_light
+from toylab.discovery import declarations
 
-MODULES = [
-    module
-    for module in (importlib.import_module(f"figures.{entry.name}") for entry in pkgutil.iter_modules(figures.__path__))
-    if hasattr(module, "NAME")
-]
-
+MODULES = [module for module, _ in declarations("figures", "NAME")]
 
 COMPILE_MUCH = {
     "adam_edges", "batch_threshold", "bifurcation_diagram", "blocked_advancing", "catapult_phase_diagram",

@@ -111,8 +111,8 @@ def test_only_the_rim_prints_reads_argv_and_configures_jax():
         ("toylab.filters", "from . import cli"),
         ("toylab.models.optimizer", "from ..claims.edge import CLAIMS"),
         ("toylab.filters", "import importlib\nimportlib.import_module('theory')"),
-        ("toylab.claims.edge", "import figures"),
-        ("toylab.claims.edge", "from toylab.cli import main"),
+        ("toylab.claims.edge.thresholds", "import figures"),
+        ("toylab.claims.edge.thresholds", "from toylab.cli import main"),
         ("figures.root_loci", "from toylab.cli import main"),
         ("toylab.report.page", "from ..commands import verify"),
     ],
@@ -126,7 +126,7 @@ def test_a_planted_import_is_caught(module, source):
     [
         ("theory.tracing.interpreter", "import jax, sympy\nfrom .theorem import Theorem"),
         ("toylab.filters", "import jax\nfrom .problems import quadratic\nimport theoryx"),
-        ("toylab.claims.edge", "import theory\nfrom toylab import filters"),
+        ("toylab.claims.edge.thresholds", "import theory\nfrom toylab import filters"),
         ("toylab.cli", "import figures, theory, toylab.claims"),
     ],
 )

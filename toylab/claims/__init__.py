@@ -1,5 +1,5 @@
-"""Theory meets experiment. A claim module beside this file declares `CLAIMS = [Claim(...), ...]` and takes
-part in `toylab verify`.
+"""Theory meets experiment. A module in a topic's folder declares `CLAIMS = [Claim(...), ...]` and takes part in `toylab
+verify`; a new folder is a new topic.
 
 A claim is a statement, a prediction, an experiment that cannot see the prediction, and a comparison; it is
 run by `run_claims`, which also finds the smallest error of the prediction that the experiment would have
@@ -21,7 +21,7 @@ from toylab.claims.comparisons import (
     statistical,
     window,
 )
-from toylab.claims.members import ClaimError
+from toylab.claims.labelled import ClaimError
 from toylab.claims.registry import UnknownClaim, discovered, selected
 from toylab.claims.runner import Judgement, Result, as_expected, judge, run_claim, run_claims
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from toylab.claims.comparisons import Comparison, observed_order
-from toylab.claims.members import ClaimError
+from toylab.claims.labelled import ClaimError
 
 TIERS = ("quick", "default", "long")
 """Each tier includes those before it."""

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from toylab.claims.ceilings import ASYMPTOTIC_ORDER, EXACT, NETWORK_PLATEAU, Ceiling
-from toylab.claims.members import ClaimError
+from toylab.claims.labelled import ClaimError
 
 KINDS = ("equality", "order", "inequality", "sign", "window", "statistical", "measurement")
 

@@ -1,16 +1,13 @@
-"""Finding claims: every module beside this one that declares `CLAIMS = [...]` takes part, with no list to
-edit.
-"""
+"""Finding claims: every module in a topic's folder that declares `CLAIMS = [...]` takes part, with no list to edit."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from toylab.claims.claim import TIERS, Claim
-from toylab.claims.members import ClaimError
+from toylab.discovery import DiscoveryError, claim_name, declarations, subpackages
 
 
 class UnknownClaim(ValueError):
@@ -22,25 +19,28 @@ class UnknownClaim(ValueError):
 
 
 def discovered(package: str = "toylab.claims") -> list[Claim]:
-    """All claims declared by the modules of a package, by topic and then in the order of declaration.
+    """All claims declared as `CLAIMS` by the modules in the folders of a package, one folder a topic: by topic, then by
+    module, then in the order of declaration.
 
-    **Errors:** `ClaimError` for two claims of one id, for a module that fails to import, and for a module
-    that makes claims but does not declare them in `CLAIMS`, where they would silently never run.
+    **Errors:** `DiscoveryError`, with the file, for a module that fails to import or declares no `CLAIMS`, for two
+    claims of one id, for a claim in the folder of another topic, and for one that a module makes but no module lists,
+    which would silently never run.
     """
     claims: list[Claim] = []
-    for entry in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda m: m.name):
-        name = f"{package}.{entry.name}"
-        try:
-            module = importlib.import_module(name)
-        except Exception as error:
-            raise ClaimError(f"the claims of {name} cannot be imported: {type(error).__name__}: {error}") from error
-        declared = getattr(module, "CLAIMS", None)
-        if declared is None and any(isinstance(value, Claim) for value in vars(module).values()):
-            raise ClaimError(f"{name} makes claims but declares no CLAIMS list")
-        claims.extend(declared or [])
-    ids = [claim.id for claim in claims]
-    for repeated in sorted({one for one in ids if ids.count(one) > 1}):
-        raise ClaimError(f"two claims are called {repeated}")
+    owners: dict[str, ModuleType] = {}
+    made: dict[str, ModuleType] = {}
+    for folder in subpackages(package):
+        for module, declared in declarations(folder, "CLAIMS"):
+            for claim in declared:
+                claim_name(owners, claim.id, module)
+                if claim.topic != folder.rpartition(".")[2]:
+                    raise DiscoveryError(
+                        f"{module.__file__} declares {claim.id}", f"its id or its folder {folder} is of another topic"
+                    )
+            claims.extend(declared)
+            made |= {one.id: module for one in vars(module).values() if isinstance(one, Claim)}
+    for lost in sorted(made.keys() - owners.keys()):
+        raise DiscoveryError(f"{made[lost].__file__} makes {lost} but lists it in no CLAIMS", "it would never run")
     return sorted(claims, key=lambda claim: claim.topic)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from toylab.claims.claim import Claim
-from toylab.claims.members import (
+from toylab.claims.labelled import (
     ClaimError,
     Members,
     as_members,

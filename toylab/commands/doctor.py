@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 if every check passes, 1 if not."""
-    from toylab.claims.environment import devices, precision, versions
+    from toylab.training.environment import devices, precision, versions
 
     environment = {"versions": versions(), "devices": devices(), "precision": precision()}
     checks = [

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
-import pkgutil
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ from typing import Any
 
 from toylab.commands.parts.files import writable_folder, write_atomically
 from toylab.commands.parts.refusal import BadInput, nearest
+from toylab.discovery import claim_name, declarations
 
 DEFAULT_OUT = "out/figures"
 
@@ -65,10 +64,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _found() -> dict[str, ModuleType]:
-    package = importlib.import_module("figures")
-    names = sorted(entry.name for entry in pkgutil.iter_modules(package.__path__))
-    modules = [importlib.import_module(f"figures.{name}") for name in names if not name.startswith("_")]
-    return {module.NAME: module for module in modules if hasattr(module, "NAME")}
+    found: dict[str, ModuleType] = {}
+    for module, name in declarations("figures", "NAME"):
+        claim_name(found, name, module)
+    return found
 
 
 def _listed(modules: dict[str, ModuleType], as_json: bool) -> int:

@@ -142,7 +142,7 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
 def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
     import numpy as np
 
-    from toylab.claims.environment import code_fingerprint, devices, precision, versions
+    from toylab.training.environment import code_fingerprint, devices, precision, versions
 
     lost = np.flatnonzero(~np.isfinite(np.asarray(compared.measured.loss)))
     return plain(

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     saved).
     """
     from toylab.claims import as_expected
-    from toylab.claims.environment import environment_record
+    from toylab.training.environment import environment_record
 
     claims = _chosen(options)
     if options.list:
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> list[Any]:
-    from toylab.claims import ClaimError, UnknownClaim, discovered, selected
+    from toylab.claims import UnknownClaim, discovered, selected
     from toylab.commands.parts.shadowing import require_own
 
     require_own("theory")
@@ -95,8 +95,6 @@ def _chosen(options: argparse.Namespace) -> list[Any]:
         chosen = selected(claims, options.names, tier)
     except UnknownClaim as error:
         raise BadInput(str(error), error.hint) from error
-    except ClaimError as error:
-        raise BadInput(str(error), "this is a mistake in a claim module") from error
     if not chosen:
         raise BadInput(f"there is no claim to run in the tier {options.tier}", "see toylab verify --list")
     return chosen
@@ -119,7 +117,7 @@ def _ran(claims: Sequence[Any], records: list[dict[str, Any]], options: argparse
     from rich.console import Console
     from rich.markup import escape
 
-    from toylab.claims.table import STYLES
+    from toylab.claims.report import STYLES
 
     console = Console(stderr=True, highlight=False)
     finished = {record["id"] for record in records}
@@ -159,7 +157,7 @@ def _records(
 
 
 def _save(folder: Path, records: list[dict[str, Any]], environment: dict[str, Any]) -> None:
-    from toylab.claims.table import markdown_report
+    from toylab.claims.report import markdown_report
 
     content = json.dumps({"claims": records, "environment": environment}, indent=1, allow_nan=False)
     write_atomically(folder / "results.json", content.encode() + b"\n")
@@ -188,7 +186,7 @@ def _resumed(folder: Path, environment: dict[str, Any], wanted: set[str]) -> lis
 def _print_report(records: Sequence[dict[str, Any]], sabotage: bool, folder: Path) -> None:
     from rich.console import Console
 
-    from toylab.claims.table import findings_first, summary_line, terminal_table
+    from toylab.claims.report import findings_first, summary_line, terminal_table
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     for line in findings_first(records):

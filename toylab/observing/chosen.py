@@ -1,17 +1,28 @@
 """Choosing what a run records."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from jax import Array
 
 from toylab.curvature import begin_track
-from toylab.observing.discovery import OBSERVERS
+from toylab.discovery import merged
 from toylab.observing.observer import Moment, Observer
 from toylab.observing.tracking import tracked
 
 PyTree = Any
+
+
+@cache
+def named_observers() -> dict[str, Callable[[int], Observer]]:
+    """Every observer there is: name -> (option -> Observer), found when first asked for.
+
+    Raises DiscoveryError (a ValueError) for a module of this package that does not declare its observers, naming it.
+    """
+    return merged(__name__.rpartition(".")[0], "OBSERVERS")
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class Observers:
         return remembered, records
 
     def _built(self) -> dict[str, Observer]:
-        return {name: OBSERVERS[name](option) for name, option in self.chosen}
+        return {name: named_observers()[name](option) for name, option in self.chosen}
 
 
 def observers(loss: bool = True, **others: int) -> Observers:
@@ -85,8 +96,8 @@ def observers(loss: bool = True, **others: int) -> Observers:
     """
     wanted: dict[str, int] = {"loss": loss, **others}
     for name, option in wanted.items():
-        if name not in OBSERVERS:
-            near = difflib.get_close_matches(name, OBSERVERS, 1) or list(OBSERVERS)
+        if name != "loss" and name not in named_observers():  # the default is known without a look at all files
+            near = difflib.get_close_matches(name, named_observers(), 1) or list(named_observers())
             raise ValueError(f"no observer is called {name!r}: try {', '.join(near)}")
         if int(option) < 0:
             raise ValueError(f"got {name}={option}, needs True, False or a count: try {name}=1")

@@ -1,39 +1,33 @@
-"""The problems that come with the laboratory. One file each: a module of this package whose module-level
-`PROBLEMS` maps names to functions returning a `Problem` is found by itself, and its functions become
-attributes here."""
+"""The problems that come with the laboratory. One file each: a module of this package whose module-level `PROBLEMS`
+maps names to functions returning a `Problem` is found by itself, and its functions become attributes here.
+"""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from toylab.discovery import merged
 from toylab.problems.problem import Problem
 
-
-def _discover() -> dict[str, Callable[..., Problem]]:
-    found: dict[str, Callable[..., Problem]] = {}
-    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        declared = getattr(importlib.import_module(f"{__name__}.{module}"), "PROBLEMS", {})
-        for name, build in declared.items():
-            if name in found:
-                raise ImportError(
-                    f"two problem modules declare {name!r}: {found[name].__module__} and {build.__module__}"
-                )
-            found[name] = build
-    return found
+PARTS = ("problem", "coefficients", "criteria", "supervised")
+"""The modules that every problem is made of, which declare none."""
 
 
-NAMED: dict[str, Callable[..., Problem]] = _discover()
+@cache
+def _named() -> dict[str, Callable[..., Problem]]:
+    return merged(__name__, "PROBLEMS")
 
 
 def __getattr__(name: str) -> Any:
-    if name in NAMED:
-        return NAMED[name]
-    raise AttributeError(f"no problem is called {name!r}; there are {', '.join(NAMED)}")
+    if name == "NAMED":  # name -> function that returns the problem; found when first asked for
+        return _named()
+    if not name.startswith("__") and name in _named():
+        return _named()[name]
+    raise AttributeError(f"no problem is called {name!r}; there are {', '.join(_named())}")
 
 
 def __dir__() -> list[str]:
-    return [*NAMED, "NAMED", "Problem"]
+    return [*_named(), "NAMED", "Problem"]
 
 
 __all__ = ["NAMED", "Problem"]

@@ -64,6 +64,7 @@ def planted_figures(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     package = types.ModuleType("figures")
     package.__path__ = [str(folder)]
+    package.PARTS = ("style",)
     package.__spec__ = importlib.machinery.ModuleSpec("figures", None, is_package=True)
 
     def draw(data):

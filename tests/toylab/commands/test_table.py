@@ -5,10 +5,10 @@ from pathlib import Path
 
 import sympy
 
-from toylab.claims import flow_table
-from toylab.claims.flow_settings import KEPT
-from toylab.claims.network_table import markdown
+from toylab.claims.flows import table as flow_table
+from toylab.claims.networks.table import markdown
 from toylab.cli import main
+from toylab.experiments.compared_models import KEPT
 from toylab.optimizers import NAMED
 
 README = Path(__file__).resolve().parents[3] / "README.md"
@@ -37,7 +37,7 @@ def test_the_readme_shows_the_long_runs_that_are_kept():
     kept = json.loads((README.parent / "docs" / "plateaus.json").read_text())
     shown = README.read_text().partition("<!-- plateaus -->")[2].partition("<!-- /plateaus -->")[0].strip()
     expected = f"{markdown(kept['rows'])}\n\nRuns of {kept['date']}."
-    assert shown == expected, "paste toylab.claims.network_table.markdown of docs/plateaus.json into the README"
+    assert shown == expected, "paste toylab.claims.networks.table.markdown of docs/plateaus.json into the README"
     derived = {row["rule"]: row["threshold"] for row in kept["rows"] if not row["fixed"]}
     assert derived["gd"] == 2.0
 
@@ -46,7 +46,7 @@ def test_the_readme_shows_the_models_that_are_kept():
     kept = flow_table.kept()
     shown = README.read_text().partition("<!-- models -->")[2].partition("<!-- /models -->")[0].strip()
     expected = f"{flow_table.markdown(kept['records'])}\n\nRuns of {kept['date']}."
-    assert shown == expected, "paste toylab.claims.flow_table.markdown of what is kept into the README"
+    assert shown == expected, "paste toylab.claims.flows.table.markdown of what is kept into the README"
     # the settings that were run are those that `make models` would run, not others under their names
     told = [flow_table.described(setting) for setting in KEPT]
     assert all(record["setting"] in told for record in kept["records"])

@@ -1,0 +1,1 @@
+"""What happens just above a flip: orbits of period two, their sizes and their stability."""

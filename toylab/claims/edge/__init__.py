@@ -1,0 +1,1 @@
+"""Where rules become unstable: thresholds, growth and filters derived from a rule's code, against runs of that code."""

@@ -1,0 +1,1 @@
+"""What mini-batches and perturbed gradients do to the edge."""

@@ -1,0 +1,1 @@
+"""What holds a run at its edge: orbits of the cubic model, their drift and damping, where runs settle."""
