@@ -22,7 +22,7 @@ from toylab.models import central_map_steps, rollout
 from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import digits_mlp
-from toylab.rules.edge_data import gauge
+from toylab.rules.edge import edge_data
 
 NAME = "scalar_rmsprop"
 TITLE = "Scalar RMSProp steps by 2/S at the edge; without its curvature penalty S is higher and the loss falls slower"
@@ -73,7 +73,7 @@ def _mapped(
     problem: toylab.Problem, transform: Any, start: Any, steps: int, count: int, penalty: bool
 ) -> tuple[Array, Array, Array]:
     """Mean loss, nu and the largest edge ratio (T,) of a central map."""
-    known = gauge(transform, problem.params)
+    known = edge_data(transform, problem.params)
     kernel = central_map_steps(problem, transform, known, count=count, curvature_penalty=penalty)
 
     def one(now: Any, _: None) -> tuple[Any, tuple[Array, Array, Array]]:

@@ -14,7 +14,7 @@ from jax import lax
 
 import toylab
 from toylab import curvature, models
-from toylab.numerics.complementarity import complementary
+from toylab.numerics.complementarity import solve_complementarity
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,7 +102,7 @@ def algebra():
         "follow": lambda: curvature.follow(matvec, curvature.begin_track(diagonal, 2), diagonal),
         "top_eigenpairs": lambda: curvature.top_eigenpairs(matvec, jnp.zeros((2, 20), jnp.float32)),
         "spectral_density": lambda: curvature.spectral_density(matvec, diagonal, jax.random.key(0)),
-        "complementary": lambda: complementary(-square, form),
+        "complementary": lambda: solve_complementarity(-square, form),
     }
 
 

@@ -50,8 +50,8 @@ def sam_edge(normalised: bool = True) -> Theorem:
 
     The outer rule is given felt = d(felt gradient)/dx at x = 0 instead of lambda: lambda (1 + rho lambda/|g|)
     normalised, lambda (1 + rho lambda) not; it is stable while eta felt < k*.  |g| = G, the gradient norm, which must
-    be dominated by other directions than u (see `sam_cycle` for when it is not).  Expressions: ``felt_curvature``,
-    ``threshold`` of lambda; G drops out of the second.
+    be dominated by other directions than u (see `sam_cycle` for when it is not).  Expressions:
+    ``preconditioned_hessian``, ``threshold`` of lambda; G drops out of the second.
     """
     felt = tidy(sp.diff(felt_gradient(normalised), _x).subs(_x, 0))
     roots = sp.solve(sp.expand(eta * felt - edge_gain), curvature)
@@ -66,7 +66,7 @@ def sam_edge(normalised: bool = True) -> Theorem:
             *(("|g| is dominated by directions other than u, and steady",) if normalised else ()),
         ),
         source=_SOURCE,
-        expressions={"felt_curvature": felt, "threshold": threshold[0]},
+        expressions={"preconditioned_hessian": felt, "threshold": threshold[0]},
         arguments={**_ARGUMENTS, "curvature": curvature},
     )
 

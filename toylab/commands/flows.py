@@ -106,15 +106,15 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
     """The steps of warm-up that were taken, the `toylab.models.comparison.measured.Comparison`, and whether it is
     whole: at Ctrl-C it has the models that ended."""
     from toylab.models.comparison.measured import compare
-    from toylab.rules.edge_data import gauge
+    from toylab.rules.edge import edge_data
     from toylab.rules.held import NoLinearEdge
 
     problem, transform = found.built_problem(), found.transform()
     ended: list[Any] = []
     whole = False
     try:
-        kind, _ = gauge(transform, problem.params)
-        warm_up = options.warm_up if options.warm_up is not None else SETTLING if kind.roles.slow else 0
+        structure, _ = edge_data(transform, problem.params)
+        warm_up = options.warm_up if options.warm_up is not None else SETTLING if structure.roles.slow else 0
         parts = len(dict.fromkeys(["stable_flow", *models])) + 2
         with progress_bar(f"{found.rule.name} on {found.problem.name}: optimizer and models", parts) as shown:
             begun = iter(range(parts))

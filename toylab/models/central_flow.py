@@ -15,7 +15,7 @@ from toylab.models.oscillation import Mean, averages, balance, displaced, geomet
 from toylab.models.predictions import Averages
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 
 PyTree = Any
 
@@ -51,7 +51,7 @@ class _Underway(NamedTuple):
 def central_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[Kind, Gauge] | None = None,
+    measured: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 4,
     curvature_penalty: bool = True,
@@ -88,7 +88,7 @@ def central_flow_steps(
     def substep(now: Averaged, left: Array) -> tuple[Averaged, Array, Averages]:
         w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
         here, track = geometry(problem, rule, now.mean, count)
-        used, rates, nothing = rule.gauge_like(w), stiffness(rule, here), jnp.zeros_like(w)
+        used, rates, nothing = rule.edge_like(w), stiffness(rule, here), jnp.zeros_like(w)
         loose = used.gain * here.loose() * used.threshold + used.decay
         pieces = jnp.maximum(jnp.ceil(left * jnp.maximum(1 / now.proposed, loose) * (1 - 1e-6)), 1)
         h = left / pieces

@@ -12,7 +12,7 @@ from toylab.models.oscillation import Mean, averages, balance, displaced, geomet
 from toylab.models.predictions import Averages
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 
 PyTree = Any
 
@@ -20,7 +20,7 @@ PyTree = Any
 def central_map_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[Kind, Gauge] | None = None,
+    measured: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 4,
     curvature_penalty: bool = True,
@@ -40,7 +40,7 @@ def central_map_steps(
     force that includes it.  Where no eigenvalue is above .95 T the map is the optimizer itself.
 
     `init(params, state=None)`: the weights and the optimizer's state to start from (None: a fresh one); `step` gives
-    the `Averages` of the point that it leaves.  `measured`: what `toylab.rules.edge_data.gauge` says of the rule, if
+    the `Averages` of the point that it leaves.  `measured`: what `toylab.rules.edge.edge_data` says of the rule, if
     that is known or differs between members of a sweep.  `count`: how many eigenvalues are followed, and may become
     critical. `curvature_penalty` False deletes grad tr(H Sigma)/2: only P answers to the oscillation (no use without a
     P). Assumes: rules whose slow leaves are smooth functions of the gradient; P and H change little in one period of

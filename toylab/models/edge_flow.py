@@ -15,8 +15,8 @@ from toylab.models.predictions import Averages, principal
 from toylab.models.rod_flow import heun
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauge
-from toylab.rules.preconditioner import felt_hessian
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
+from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
@@ -38,7 +38,7 @@ class Swing(NamedTuple):
 def edge_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[Kind, Gauge] | None = None,
+    measured: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
     substeps: int = SUBSTEPS,
@@ -65,14 +65,14 @@ def edge_flow_steps(
     """
     if substeps < 1:
         raise ValueError(f"edge_flow_steps: got substeps={substeps}, needs at least 1: {SUBSTEPS} are stable")
-    kind, numbers = gauge(transform, problem.params) if measured is None else measured
-    memory = len(kind.roles.slow) + len(kind.roles.fast)
-    if memory or kind.delay:
+    structure, numbers = edge_data(transform, problem.params) if measured is None else measured
+    memory = len(structure.roles.slow) + len(structure.roles.fast)
+    if memory or structure.delay:
         raise ValueError(
             f"edge_flow_steps: got a rule with {memory} leaves of memory, needs plain gradient descent, a rule without "
             "state whose filter is constant: try rod_flow_steps"
         )
-    rule = MeanStep(transform, kind, numbers, problem.params)
+    rule = MeanStep(transform, structure, numbers, problem.params)
     h = 1 / substeps
 
     def update(gradient: Array, state: PyTree, weights: Array) -> Array:
@@ -93,7 +93,7 @@ def edge_flow_steps(
     @fully_precise
     def step(now: Swing) -> tuple[Swing, Averages]:
         w, v = rule.flat(now.params), rule.flat(now.direction)
-        used = rule.gauge_like(w)
+        used = rule.edge_like(w)
         rod = jnp.exp(now.size) * v
         both = jnp.stack([w + rod, w - rod])
         losses, grads = lax.map(lambda end: problem.value_and_gradient(rule.tree(end)), both)
@@ -101,7 +101,7 @@ def edge_flow_steps(
         loss, here, hessian = problem.expanded(now.params)
         inverse = rule.inverse(rule.flat(here), now.state, w, [])
         pairs, track = follow(
-            felt_hessian(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
+            with_coupled_decay(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
         )
 
         def velocity(point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from toylab.rules import filter as filters
-from toylab.rules.edge_data import Gauge, Kind, gauge
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
 from toylab.rules.held import NoLinearEdge, held_step
 
 PyTree = Any
@@ -23,8 +23,8 @@ class MeanStep(NamedTuple):
     """
 
     transform: optax.GradientTransformation
-    kind: Kind
-    gauge: Gauge
+    structure: RuleStructure
+    edge: EdgeData
     like: PyTree
 
     def flat(self, tree: PyTree) -> Array:
@@ -43,63 +43,65 @@ class MeanStep(NamedTuple):
     def slow(self, state: PyTree) -> list[Array]:
         """The slow leaves of a state."""
         leaves = jax.tree.leaves(state)
-        return [leaves[i] for i in self.kind.roles.slow]
+        return [leaves[i] for i in self.structure.roles.slow]
 
     def with_slow(self, state: PyTree, slow: list[Array]) -> PyTree:
         """The state with its slow leaves replaced."""
         leaves, tree = jax.tree.flatten(state)
-        for i, leaf in zip(self.kind.roles.slow, slow, strict=True):
+        for i, leaf in zip(self.structure.roles.slow, slow, strict=True):
             leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
 
     def step(self, gradient: Array, state: PyTree, weights: Array, slow: list[Array]) -> tuple[Array, PyTree]:
         """The rule's own step, cut at the updated slow leaves, which are `slow`: displacement and new state."""
-        held = held_step(self.transform, self.kind.roles)
+        held = held_step(self.transform, self.structure.roles)
         update, after = held(self.tree(gradient), state, self.tree(weights), slow)
         return self.flat(update), after
 
     def inverse(self, gradient: Array, state: PyTree, weights: Array, slow: list[Array]) -> Array:
         """The diagonal of P^-1 at these slow leaves; 0 where it is not a positive number (dead coordinates)."""
-        read = filters.inverse_preconditioner(self.transform, self.kind.roles, self.gauge.impulse, self.kind.delay)
+        read = filters.inverse_preconditioner(
+            self.transform, self.structure.roles, self.edge.impulse, self.structure.delay
+        )
         diagonal = self.flat(read(self.tree(gradient), state, self.tree(weights), slow)).astype(weights.dtype)
         live = jnp.isfinite(diagonal) & (diagonal > 0)
         return jnp.where(live, diagonal, 0)
 
-    def gauge_like(self, vector: Array) -> Any:
-        """The rule's numbers, a `Gauge` of arrays in the precision of `vector`."""
-        return Gauge(*(jnp.asarray(number, vector.dtype) for number in self.gauge))
+    def edge_like(self, vector: Array) -> Any:
+        """The rule's numbers, a `EdgeData` of arrays in the precision of `vector`."""
+        return EdgeData(*(jnp.asarray(number, vector.dtype) for number in self.edge))
 
     def drive(self, gradient: Array, weights: Array, preconditioner: Array) -> Array:
         """eta Q(1) (g + coupled w) + decay P w: the mean force, which P^-1 turns into the displacement of one step at
         rest, with the opposite sign."""
-        gauge = self.gauge_like(weights)
-        return gauge.gain * (gradient + gauge.coupled * weights) + gauge.decay * preconditioner * weights
+        edge = self.edge_like(weights)
+        return edge.gain * (gradient + edge.coupled * weights) + edge.decay * preconditioner * weights
 
 
 def averaged_rule(
-    transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
+    transform: optax.GradientTransformation, params: PyTree, measured: tuple[RuleStructure, EdgeData] | None, name: str
 ) -> MeanStep:
     """The rule as a model of its average needs it; `name` is the model's.
 
     Raises NoLinearEdge for a rule without an edge, and for one whose oscillation there is not of period two around a
     mean that follows the mean gradient: a crossing by a complex pair, a memory that never fades.
     """
-    kind, numbers = gauge(transform, params) if measured is None else measured
-    if kind.unaveraged:
-        raise NoLinearEdge(f"{name} does not cover this rule: {kind.unaveraged}", "see toylab derive for its edge")
-    return MeanStep(transform, kind, numbers, params)
+    structure, numbers = edge_data(transform, params) if measured is None else measured
+    if structure.unaveraged:
+        raise NoLinearEdge(f"{name} does not cover this rule: {structure.unaveraged}", "see toylab derive for its edge")
+    return MeanStep(transform, structure, numbers, params)
 
 
 def plain_learning_rate(
-    transform: optax.GradientTransformation, params: PyTree, measured: tuple[Kind, Gauge] | None, name: str
+    transform: optax.GradientTransformation, params: PyTree, measured: tuple[RuleStructure, EdgeData] | None, name: str
 ) -> Any:
     """The learning rate of plain gradient descent; `name` is the model's.
 
     Raises ValueError for every other rule, weight decay included; NaN for a weight decay that is not known yet, under a
     trace.
     """
-    kind, numbers = gauge(transform, params) if measured is None else measured
-    memory = kind.roles.slow or kind.roles.fast or kind.delay
+    structure, numbers = edge_data(transform, params) if measured is None else measured
+    memory = structure.roles.slow or structure.roles.fast or structure.delay
     decays = numbers.coupled, numbers.decay
     if not memory and any(isinstance(decay, Tracer) for decay in decays):
         return jnp.where((jnp.asarray(decays[0]) == 0) & (jnp.asarray(decays[1]) == 0), numbers.impulse, jnp.nan)

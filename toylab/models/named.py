@@ -17,7 +17,7 @@ from toylab.models.predictions import Averages
 from toylab.models.rod_flow import rod_flow_steps
 from toylab.models.stable_flow import stable_flow_steps
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 
 PyTree = Any
 Model = Callable[..., Kernel]
@@ -26,7 +26,7 @@ Model = Callable[..., Kernel]
 def predicted_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[Kind, Gauge] | None = None,
+    measured: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
 ) -> Kernel:

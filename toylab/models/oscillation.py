@@ -12,9 +12,9 @@ from jax import Array, lax
 from toylab.curvature import EigenPair, Track, follow, third_derivative
 from toylab.models.mean_step import MeanStep
 from toylab.models.predictions import Averages, principal
-from toylab.numerics.complementarity import Complementary, complementary
+from toylab.numerics.complementarity import ComplementaritySolution, solve_complementarity
 from toylab.problems.problem import Problem
-from toylab.rules.preconditioner import felt_hessian
+from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
@@ -87,11 +87,11 @@ def geometry(problem: Problem, rule: MeanStep, now: Mean, count: int) -> tuple[G
     slow = rule.updated(gradient, now.state, w)
     inverse = rule.inverse(gradient, now.state, w, slow)
     preconditioner = reciprocal(inverse)
-    gauge = rule.gauge_like(w)
+    edge = rule.edge_like(w)
 
-    felt = felt_hessian(hessian, gauge.coupled)
+    felt = with_coupled_decay(hessian, edge.coupled)
     pairs, track = follow(felt, now.track, now.params, inverse_preconditioner=rule.tree(inverse))
-    live, values, vectors = _critical(rule, pairs, gauge.threshold, jnp.sqrt(inverse))
+    live, values, vectors = _critical(rule, pairs, edge.threshold, jnp.sqrt(inverse))
     images = values[:, None] * preconditioner[None] * vectors
     firsts, seconds = (jnp.asarray(side) for side in _pairs(count))
     number = jnp.sum(live, dtype=jnp.int32)
@@ -123,7 +123,7 @@ def geometry(problem: Problem, rule: MeanStep, now: Mean, count: int) -> tuple[G
         jnp.zeros((count,) * 4, w.dtype),
     )
     turned, stirred, hardened = lax.fori_loop(0, total, pair, nothing)
-    ratios = pairs.value / gauge.threshold
+    ratios = pairs.value / edge.threshold
     # a pair that is only watched need not have converged
     converged = jnp.all(pairs.converged | ~live)
     found = Geometry(
@@ -135,7 +135,7 @@ def geometry(problem: Problem, rule: MeanStep, now: Mean, count: int) -> tuple[G
 
 def balance(
     rule: MeanStep, here: Geometry, free: Array, time_step: Array | float, relaxed: Array, share: float = 1.0
-) -> Complementary:
+) -> ComplementaritySolution:
     """The covariance X (K, K) of the oscillation in the critical directions, Sigma = U X U^T, that keeps T P - H >= 0.
 
     T the threshold. `free` (p,): the displacement without oscillation. With it, and to first order in X,
@@ -147,14 +147,14 @@ def balance(
     gradient raises P; `share` of the penalty acts, all of it but in thought experiments.  X is the solution of the
     complementarity problem X >= 0, A + B[X] >= 0, <X, A + B[X]> = 0.
     """
-    gauge, count = rule.gauge_like(free), here.values.size
+    edge, count = rule.edge_like(free), here.values.size
     turned = here.turned.reshape(count * count, -1)
     along = turned @ here.vectors.T
     off = (turned * here.inverse[None]) @ turned.T - along @ along.T
     slaved = (along * relaxed[None]) @ along.T
-    bent = share * gauge.gain * (time_step * off + slaved).reshape((count,) * 4)
-    excess = jnp.diag(gauge.threshold - here.values) - here.turned @ free
-    return complementary(excess, (bent + gauge.threshold * here.hardened) / 2, live=here.live)
+    bent = share * edge.gain * (time_step * off + slaved).reshape((count,) * 4)
+    excess = jnp.diag(edge.threshold - here.values) - here.turned @ free
+    return solve_complementarity(excess, (bent + edge.threshold * here.hardened) / 2, live=here.live)
 
 
 def displaced(
@@ -162,21 +162,21 @@ def displaced(
 ) -> Array:
     """The displacement (p,) of the mean: `own` plus the effect of the penalty's gradient `push` off the critical
     directions, and on them -relaxed times the mean force, whatever `own` says there."""
-    u, gauge = here.vectors, rule.gauge_like(w)
+    u, edge = here.vectors, rule.edge_like(w)
     force = rule.drive(here.gradient + push, w, here.preconditioner)
-    off = own - gauge.gain * time_step * here.inverse * push
+    off = own - edge.gain * time_step * here.inverse * push
     off = off - ((u * here.preconditioner[None]) @ off) @ u
     return off - (relaxed * (u @ force)) @ u
 
 
 def stiffness(rule: MeanStep, here: Geometry) -> Array:
     """eta Q(1) lambda + decay (K,): how fast the mean relaxes along a critical direction, a step; 1 elsewhere."""
-    gauge = rule.gauge_like(here.values)
-    return jnp.where(here.live, gauge.gain * here.values + gauge.decay, 1)
+    edge = rule.edge_like(here.values)
+    return jnp.where(here.live, edge.gain * here.values + edge.decay, 1)
 
 
 def averages(
-    now: Mean, here: Geometry, cone: Complementary, inverse: Array, substeps: Array | int, spent: Array | int
+    now: Mean, here: Geometry, cone: ComplementaritySolution, inverse: Array, substeps: Array | int, spent: Array | int
 ) -> Averages:
     """The predictions at a point with the oscillation `cone`; `inverse` (p,): the diagonal of P^-1 with it; `spent`
     gradients."""

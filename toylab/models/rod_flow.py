@@ -15,8 +15,8 @@ from toylab.models.oscillation import reciprocal
 from toylab.models.predictions import Averages, principal
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind
-from toylab.rules.preconditioner import felt_hessian
+from toylab.rules.edge import EdgeData, RuleStructure
+from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
@@ -76,7 +76,7 @@ def heun(velocity: Callable[[PyTree], PyTree], point: PyTree, step: float) -> Py
 def rod_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[Kind, Gauge] | None = None,
+    measured: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
     substeps: int = SUBSTEPS,
@@ -125,11 +125,11 @@ def rod_flow_steps(
 
     def fast(state: PyTree) -> list[Array]:
         leaves = jax.tree.leaves(state)
-        return [leaves[i] for i in rule.kind.roles.fast]
+        return [leaves[i] for i in rule.structure.roles.fast]
 
     def state_with(state: PyTree, fast: list[Array], slow: list[Array]) -> PyTree:
         leaves, tree = jax.tree.flatten(rule.with_slow(state, slow))
-        for i, leaf in zip(rule.kind.roles.fast, fast, strict=True):
+        for i, leaf in zip(rule.structure.roles.fast, fast, strict=True):
             leaves[i] = leaf.astype(jnp.result_type(leaves[i]))
         return jax.tree.unflatten(tree, leaves)
 
@@ -199,7 +199,7 @@ def rod_flow_steps(
     @fully_precise
     def step(now: Rod) -> tuple[Rod, Averages]:
         middle, half = Phase(rule.flat(now.params), fast(now.state)), Phase(rule.flat(now.half), now.fast)
-        used = rule.gauge_like(middle.weights)
+        used = rule.edge_like(middle.weights)
         points = ends(middle, half)
         losses, grads = lax.map(lambda weights: problem.value_and_gradient(rule.tree(weights)), points.weights)
         gradients = jax.vmap(rule.flat)(grads)
@@ -208,7 +208,7 @@ def rod_flow_steps(
         inverse = rule.inverse(rule.flat(here), now.state, middle.weights, slow)
         preconditioner = reciprocal(inverse)
         pairs, track = follow(
-            felt_hessian(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
+            with_coupled_decay(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
         )
         length = measure(now.state, slow, jnp.sqrt(preconditioner))
 

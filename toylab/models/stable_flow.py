@@ -13,8 +13,8 @@ from toylab.models.predictions import Averages
 from toylab.numerics.full_precision import fully_precise
 from toylab.numerics.runge_kutta_chebyshev import REACH, chebyshev_step, most_stages, stages_for
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauge
-from toylab.rules.preconditioner import felt_hessian
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
+from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
@@ -40,7 +40,7 @@ class Smooth(NamedTuple):
 def stable_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[Kind, Gauge] | None = None,
+    measured: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
 ) -> Kernel:
@@ -59,8 +59,8 @@ def stable_flow_steps(
     Cost: a gradient a stage and about `count` Hessian products a step.
     Source: Cohen, Damian et al., arXiv:2410.24206, "stable flow".
     """
-    kind, numbers = gauge(transform, problem.params) if measured is None else measured
-    rule = MeanStep(transform, kind, numbers, problem.params)
+    structure, numbers = edge_data(transform, problem.params) if measured is None else measured
+    rule = MeanStep(transform, structure, numbers, problem.params)
 
     def init(params: PyTree, state: PyTree = None) -> Smooth:
         return Smooth(params, transform.init(params) if state is None else state, begin_track(params, count))
@@ -68,12 +68,12 @@ def stable_flow_steps(
     @fully_precise
     def step(now: Smooth) -> tuple[Smooth, Averages]:
         w, slow = rule.flat(now.params), rule.slow(now.state)
-        used = rule.gauge_like(w)
+        used = rule.edge_like(w)
         loss, grads, hessian = problem.expanded(now.params)
         gradient = rule.flat(grads)
         inverse = rule.inverse(gradient, now.state, w, rule.updated(gradient, now.state, w))
 
-        felt = felt_hessian(hessian, used.coupled)
+        felt = with_coupled_decay(hessian, used.coupled)
         pairs, track = follow(felt, now.track, now.params, inverse_preconditioner=rule.tree(inverse))
 
         def velocity(point: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:

@@ -19,7 +19,7 @@ STEPS = (1.0, 0.5, 0.1)
 """Fractions of a Newton step, of which the best is taken."""
 
 
-class Complementary(NamedTuple):
+class ComplementaritySolution(NamedTuple):
     """X (k, k), positive semidefinite, and how good it is.
 
     With Y = A + B[X], the `residual` () is the largest of -lambda_min(Y)/|A|, -lambda_min(X)/|X| and
@@ -54,9 +54,9 @@ class _Smoothed(NamedTuple):
 
 
 @fully_precise
-def complementary(
+def solve_complementarity(
     A: Array, B: Array, live: Array | None = None, *, tolerance: ArrayLike | None = None, limit: int = 60
-) -> Complementary:
+) -> ComplementaritySolution:
     """The positive semidefinite X with Y = A + B[X] positive semidefinite and <X, Y> = 0.
 
     A (k, k) symmetric; B (k, k, k, k) with B[X]_ab = sum_cd B_abcd X_cd, of which the part is read that is symmetric in
@@ -98,7 +98,7 @@ def complementary(
         X, count = _solved(A + jnp.diag(jnp.where(alive, 0, 1).astype(A.dtype)), form, tolerance, limit)
         X = jnp.where(inside, X, 0)
     residual = _residual(A, form, X)
-    return Complementary(X * (size / strength), residual, count, residual <= tolerance)
+    return ComplementaritySolution(X * (size / strength), residual, count, residual <= tolerance)
 
 
 def _solved(A: Array, form: Array, tolerance: ArrayLike, limit: int) -> tuple[Array, Array]:
@@ -218,7 +218,7 @@ def _parts(values: Array, mu: Array | float) -> tuple[Array, Array]:
 
 
 def _residual(A: Array, form: Array, X: Array) -> Array:
-    """See `Complementary`."""
+    """See `ComplementaritySolution`."""
     Y = A + _applied(form, X)
     # with X = 0 the last two are zero; with A = 0 so is X
     sizes = [jnp.where(norm > 0, norm, 1) for norm in (jnp.linalg.norm(A), jnp.linalg.norm(X))]

@@ -32,14 +32,14 @@ class Observers:
     chosen: tuple[tuple[str, int], ...]
 
     @property
-    def needs_gauge(self) -> bool:
+    def needs_edge(self) -> bool:
         """Whether the rule's threshold must be computed beforehand."""
-        return any(observer.gauge for observer in self._built().values())
+        return any(observer.needs_edge for observer in self._built().values())
 
     @property
     def needs_curvature(self) -> bool:
         """Whether products with the Hessian at the iterate are needed."""
-        return any(observer.gauge or observer.pairs for observer in self._built().values())
+        return any(observer.needs_edge or observer.pairs for observer in self._built().values())
 
     @property
     def pairs(self) -> int:

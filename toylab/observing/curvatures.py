@@ -7,7 +7,7 @@ from jax import Array
 
 from toylab.curvature import begin_track
 from toylab.observing.observer import Moment, Observer, stateless
-from toylab.observing.tracking import felt_curvature, tracked
+from toylab.observing.tracking import preconditioned_hessian, tracked
 
 PyTree = Any
 
@@ -47,7 +47,7 @@ def _edge_ratio(count: int) -> Observer:
     """
 
     def observe(memory: PyTree, moment: Moment) -> tuple[PyTree, dict[str, Array]]:
-        matvec, inverse = felt_curvature(moment, moment.hvp)
+        matvec, inverse = preconditioned_hessian(moment, moment.hvp)
         pairs, memory = tracked(memory, matvec, moment.params, inverse)
         ratios = pairs.value / _threshold(moment, pairs.value.dtype)
         records = {
@@ -62,14 +62,14 @@ def _edge_ratio(count: int) -> Observer:
             records |= {"edge_ratios": ratios, "edge_residuals": pairs.residual, "edges_converged": pairs.converged}
         return memory, records
 
-    return Observer(observe, lambda params: begin_track(params, count), gauge=True)
+    return Observer(observe, lambda params: begin_track(params, count), needs_edge=True)
 
 
 def _midpoint_edge_ratio(count: int) -> Observer:
     """As `edge_ratio`, with the Hessian at the midpoint and P that of the step at the iterate."""
 
     def observe(memory: PyTree, moment: Moment) -> tuple[PyTree, dict[str, Array]]:
-        matvec, inverse = felt_curvature(moment, moment.problem.hessian(moment.midpoint))
+        matvec, inverse = preconditioned_hessian(moment, moment.problem.hessian(moment.midpoint))
         pairs, memory = tracked(memory, matvec, moment.params, inverse)
         ratios = pairs.value / _threshold(moment, pairs.value.dtype)
         records = {
@@ -85,7 +85,7 @@ def _midpoint_edge_ratio(count: int) -> Observer:
             }
         return memory, records
 
-    return Observer(observe, lambda params: begin_track(params, count), gauge=True)
+    return Observer(observe, lambda params: begin_track(params, count), needs_edge=True)
 
 
 CRITICAL = 0.9  # of the threshold: what is above is or soon will be at the edge
@@ -96,7 +96,7 @@ def _critical(count: int) -> Observer:
     below; only those that exceed it, and one more, cost products."""
 
     def observe(memory: PyTree, moment: Moment) -> tuple[PyTree, dict[str, Array]]:
-        matvec, inverse = felt_curvature(moment, moment.hvp)
+        matvec, inverse = preconditioned_hessian(moment, moment.hvp)
         threshold = _threshold(moment, moment.loss.dtype)
         pairs, memory = tracked(memory, matvec, moment.params, inverse, CRITICAL * threshold)
         records = {
@@ -107,12 +107,12 @@ def _critical(count: int) -> Observer:
         }
         return memory, records
 
-    return Observer(observe, lambda params: begin_track(params, count), gauge=True)
+    return Observer(observe, lambda params: begin_track(params, count), needs_edge=True)
 
 
 def _threshold(moment: Moment, dtype: Any) -> Array:
-    assert moment.gauge is not None, "prepared for every run that observes the edge ratio"
-    return jnp.asarray(moment.gauge.threshold, dtype=dtype)
+    assert moment.edge is not None, "prepared for every run that observes the edge ratio"
+    return jnp.asarray(moment.edge.threshold, dtype=dtype)
 
 
 OBSERVERS = {

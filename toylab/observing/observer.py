@@ -9,7 +9,7 @@ from jax import Array
 
 from toylab.curvature import EigenPair
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 
 PyTree = Any
 
@@ -19,8 +19,8 @@ class Moment(NamedTuple):
 
     `state` is the optimizer's before the step; `loss`, `grads` and `hvp` (the Hessian at `params` as a linear map on
     pytrees) are of all examples, `step_grads` is the gradient that the step uses, of a mini-batch if there is one;
-    `previous` and `following` are w_{t-1} (w_0 at the start) and w_{t+1}; `kind` and `gauge` are the rule's (see
-    `toylab.rules.edge_data`), None when no observer needs them; `pairs` are as many top eigenpairs of the Hessian as
+    `previous` and `following` are w_{t-1} (w_0 at the start) and w_{t+1}; `structure` and `edge` are the rule's (see
+    `toylab.rules.edge`), None when no observer needs them; `pairs` are as many top eigenpairs of the Hessian as
     some observer needs, None if none does, and `hvp` is None if no observer needs curvature; `count`
     numbers the observations of a run from 0 and is the same for all members of a batch; `run_key` is the random key of
     the run and `number` the step's.
@@ -28,8 +28,8 @@ class Moment(NamedTuple):
 
     problem: Problem
     transform: optax.GradientTransformation
-    kind: Kind | None
-    gauge: Gauge | None
+    structure: RuleStructure | None
+    edge: EdgeData | None
     params: PyTree
     state: PyTree
     previous: PyTree
@@ -68,16 +68,16 @@ def no_memory(params: PyTree) -> tuple[()]:
 
 class Observer(NamedTuple):
     """One thing to measure: `observe(memory, moment) -> (memory, {record name: array})`, beginning with
-    `init(params)`. Pure; for jit and vmap. `pairs`: how many entries of `moment.pairs` it reads; `gauge`: whether it
-    needs the rule's threshold, so that rules without one are refused.
+    `init(params)`. Pure; for jit and vmap. `pairs`: how many entries of `moment.pairs` it reads; `needs_edge`: whether
+    it needs the rule's threshold, so that rules without one are refused.
     """
 
     observe: Callable[[PyTree, Moment], tuple[PyTree, dict[str, Array]]]
     init: Callable[[PyTree], PyTree] = no_memory
     pairs: int = 0
-    gauge: bool = False
+    needs_edge: bool = False
 
 
-def stateless(records: Callable[[Moment], dict[str, Array]], pairs: int = 0, gauge: bool = False) -> Observer:
+def stateless(records: Callable[[Moment], dict[str, Array]], pairs: int = 0, needs_edge: bool = False) -> Observer:
     """The observer that looks at each moment alone."""
-    return Observer(lambda memory, moment: (memory, records(moment)), pairs=pairs, gauge=gauge)
+    return Observer(lambda memory, moment: (memory, records(moment)), pairs=pairs, needs_edge=needs_edge)

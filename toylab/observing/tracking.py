@@ -7,7 +7,7 @@ from jax import Array
 
 from toylab import curvature
 from toylab.observing.observer import Moment
-from toylab.rules.preconditioner import felt_hessian, felt_inverse
+from toylab.rules.preconditioner import read_inverse_preconditioner, with_coupled_decay
 
 PyTree = Any
 
@@ -20,10 +20,12 @@ def tracked(
     return curvature.follow(hvp, memory, like, inverse_preconditioner=inverse, above=above)
 
 
-def felt_curvature(moment: Moment, hvp: Any) -> tuple[Callable[[PyTree], PyTree], PyTree]:
+def preconditioned_hessian(moment: Moment, hvp: Any) -> tuple[Callable[[PyTree], PyTree], PyTree]:
     """What the rule feels of the Hessian `hvp`: with coupled weight decay added, and the diagonal of P^-1 of this very
     step."""
-    kind, gauge = moment.kind, moment.gauge
-    assert kind is not None and gauge is not None, "prepared for every run that observes the edge ratio"
-    inverse = felt_inverse(moment.transform, kind, gauge, moment.step_grads, moment.state, moment.params)
-    return felt_hessian(hvp, gauge.coupled), inverse
+    structure, edge = moment.structure, moment.edge
+    assert structure is not None and edge is not None, "prepared for every run that observes the edge ratio"
+    inverse = read_inverse_preconditioner(
+        moment.transform, structure, edge, moment.step_grads, moment.state, moment.params
+    )
+    return with_coupled_decay(hvp, edge.coupled), inverse

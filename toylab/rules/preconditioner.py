@@ -9,12 +9,12 @@ import optax
 from jax.typing import ArrayLike
 
 from toylab.rules import filter as filters
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 
 PyTree = Any
 
 
-def felt_hessian(hvp: Callable[[PyTree], PyTree], coupled: ArrayLike) -> Callable[[PyTree], PyTree]:
+def with_coupled_decay(hvp: Callable[[PyTree], PyTree], coupled: ArrayLike) -> Callable[[PyTree], PyTree]:
     """v -> (H + coupled I) v on pytrees, from `hvp` v -> H v: coupled weight decay is curvature to the rule."""
 
     def product(vector: PyTree) -> PyTree:
@@ -23,10 +23,17 @@ def felt_hessian(hvp: Callable[[PyTree], PyTree], coupled: ArrayLike) -> Callabl
     return product
 
 
-def felt_inverse(
-    transform: optax.GradientTransformation, kind: Kind, gauge: Gauge, gradient: PyTree, state: PyTree, params: PyTree
+def read_inverse_preconditioner(
+    transform: optax.GradientTransformation,
+    structure: RuleStructure,
+    edge: EdgeData,
+    gradient: PyTree,
+    state: PyTree,
+    params: PyTree,
 ) -> PyTree:
     """The diagonal of P^-1 in the step that the rule takes from `params` and `state` with this `gradient`, a pytree
     like the parameters; not finite where a coordinate is dead. See `toylab.filters.inverse_preconditioner`.
     """
-    return filters.inverse_preconditioner(transform, kind.roles, gauge.impulse, kind.delay)(gradient, state, params)
+    return filters.inverse_preconditioner(transform, structure.roles, edge.impulse, structure.delay)(
+        gradient, state, params
+    )

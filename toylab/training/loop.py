@@ -16,7 +16,7 @@ from toylab.observing.batches import drawn_batch
 from toylab.observing.chosen import Observers, observers
 from toylab.observing.observer import Moment, step_keys
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauge
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
 from toylab.training.records import Status, Trajectory, versions
 
 PyTree = Any
@@ -63,11 +63,11 @@ def schedule(problem: Problem, course: Course) -> Schedule:
 
 
 class Rule(NamedTuple):
-    """A built optimizer with what its edge ratio needs; `kind` and `gauge` are None when nobody observes it."""
+    """A built optimizer with what its edge ratio needs; `structure` and `edge` are None when nobody observes it."""
 
     transform: optax.GradientTransformation
-    kind: Kind | None
-    gauge: Gauge | None
+    structure: RuleStructure | None
+    edge: EdgeData | None
 
 
 class Carry(NamedTuple):
@@ -136,8 +136,8 @@ def advance(
         moment = Moment(
             problem=problem,
             transform=rule.transform,
-            kind=rule.kind,
-            gauge=rule.gauge,
+            structure=rule.structure,
+            edge=rule.edge,
             params=carry.params,
             state=carry.state,
             previous=carry.previous,
@@ -279,21 +279,21 @@ def _begin_one(problem: Problem, key: Array, *, transform: optax.GradientTransfo
     return begin(problem, Rule(transform, None, None), observe, key)
 
 
-@partial(jax.jit, static_argnames=("transform", "kind", "observe", "plan"))
+@partial(jax.jit, static_argnames=("transform", "structure", "observe", "plan"))
 def _advance_one(
     problem: Problem,
-    numbers: Gauge | None,
+    numbers: EdgeData | None,
     carry: Carry,
     start: int,
     stop: int,
     bound: float,
     *,
     transform: optax.GradientTransformation,
-    kind: Kind | None,
+    structure: RuleStructure | None,
     observe: Observers,
     plan: Schedule,
 ) -> tuple[Carry, dict[str, Array]]:
-    return advance(problem, Rule(transform, kind, numbers), observe, plan, carry, start, stop, bound)
+    return advance(problem, Rule(transform, structure, numbers), observe, plan, carry, start, stop, bound)
 
 
 def train(
@@ -345,14 +345,14 @@ def training(
     check_problem(problem)
     check_rule(transform, problem)
     plan, steps = schedule(problem, course), course.steps
-    kind, numbers = gauge(transform, problem.params) if observe.needs_gauge else (None, None)
+    structure, numbers = edge_data(transform, problem.params) if observe.needs_edge else (None, None)
     choices = {"transform": transform, "observe": observe}
     carry = _begin_one(problem, jax.random.key(course.batch_seed), **choices)
     config = configuration(problem, course, observe)
 
     def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
         bound = float(course.diverge_above)
-        return _advance_one(problem, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
+        return _advance_one(problem, numbers, carry, start, stop, bound, structure=structure, plan=plan, **choices)
 
     def trajectory(now: Driven) -> Trajectory:
         status, records = Status(int(now.carry.status)), now.records()

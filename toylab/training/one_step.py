@@ -12,7 +12,7 @@ from jax import Array
 from toylab.observing.chosen import Observers, observers
 from toylab.observing.observer import Moment
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauge
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
 
 PyTree = Any
 
@@ -51,7 +51,7 @@ def observe_step(
     Raises ValueError for params and state that the transform does not fit; NoLinearEdge (a ValueError) if the edge
     ratio is asked for and the rule has none.
     """
-    kind, numbers = _gauged(_hashable(transform), *_shapes(params)) if observe.needs_gauge else (None, None)
+    structure, numbers = _analysed(_hashable(transform), *_shapes(params)) if observe.needs_edge else (None, None)
     if memory is None:
         memory = Memory(observe.init(params), params, jnp.zeros((), jnp.int32))
     loss, whole = problem.value_and_gradient(params)
@@ -67,8 +67,8 @@ def observe_step(
     moment = Moment(
         problem=problem,
         transform=transform,
-        kind=kind,
-        gauge=numbers,
+        structure=structure,
+        edge=numbers,
         params=params,
         state=state,
         previous=memory.params,
@@ -86,11 +86,11 @@ def observe_step(
 
 
 @lru_cache(maxsize=64)
-def _gauged(transform: optax.GradientTransformation, tree: Any, shapes: tuple) -> tuple[Kind, Gauge]:
+def _analysed(transform: optax.GradientTransformation, tree: Any, shapes: tuple) -> tuple[RuleStructure, EdgeData]:
     with jax.ensure_compile_time_eval():  # on the host, although the caller may be tracing
         params = jax.tree.unflatten(tree, [np.zeros(shape, dtype) for shape, dtype in shapes])
-        kind, numbers = gauge(transform, params)
-        return kind, Gauge(*(np.asarray(number) for number in numbers))
+        structure, numbers = edge_data(transform, params)
+        return structure, EdgeData(*(np.asarray(number) for number in numbers))
 
 
 def _hashable(transform: Any) -> Any:

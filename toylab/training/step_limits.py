@@ -17,9 +17,9 @@ from scipy.optimize import brentq
 from toylab.curvature import EigenPair, top_eigenpair
 from toylab.problems.problem import Problem
 from toylab.rules import filter as filters
-from toylab.rules.edge_data import Gauge, Kind, leaf_roles
+from toylab.rules.edge import EdgeData, RuleStructure, leaf_roles
 from toylab.rules.held import NoLinearEdge, Roles
-from toylab.rules.preconditioner import felt_hessian, felt_inverse
+from toylab.rules.preconditioner import read_inverse_preconditioner, with_coupled_decay
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformation]
@@ -86,14 +86,14 @@ def max_learning_rate(
     Raises ValueError for a factory without a learning rate and a P that depends on it; NoLinearEdge (a ValueError).
     """
     family, reference = _family(factory, settings)
-    gauge, delay, reached = _analysed(family, reference)
+    edge, delay, reached = _analysed(family, reference)
     transform = family.at(reference)
-    kind = Kind(_roles(family, reference, *_shapes(params)), delay)
+    structure = RuleStructure(_roles(family, reference, *_shapes(params)), delay)
     state = transform.init(params) if state is None else state
-    numbers = (reference, gauge), (reference / 2, gauge._replace(impulse=reached(reference / 2)[1]))
+    numbers = (reference, edge), (reference / 2, edge._replace(impulse=reached(reference / 2)[1]))
     gradient = problem.gradient(params)
-    inverse, dependence = _preconditioner(gradient, params, state, *numbers, family=family, kind=kind)
-    pair = felt_eigenpair(problem, params, inverse, gauge.coupled)
+    inverse, dependence = _preconditioner(gradient, params, state, *numbers, family=family, structure=structure)
+    pair = felt_eigenpair(problem, params, inverse, edge.coupled)
     value, residual, epsilon = float(pair.value), float(pair.residual), float(jnp.finfo(pair.value.dtype).eps)
     sound = np.isfinite(value) and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     if not sound:
@@ -112,7 +112,7 @@ def max_learning_rate(
         for sought in (value - rounding, value, value + abs(value) * residual + rounding)
     )
     return StepLimit(
-        best, lower, upper, value, residual, reference, float(np.asarray(gauge.threshold)), int(pair.excluded)
+        best, lower, upper, value, residual, reference, float(np.asarray(edge.threshold)), int(pair.excluded)
     )
 
 
@@ -150,8 +150,8 @@ def _family(factory: Factory, settings: dict[str, Any]) -> tuple[Family, float]:
 
 
 @lru_cache(maxsize=64)
-def _analysed(family: Family, reference: float) -> tuple[Gauge, int, Callable[[float], tuple[float, float]]]:
-    """Gauge and delay at the reference, and learning rate -> (threshold, impulse) there; threshold 0 if nothing is
+def _analysed(family: Family, reference: float) -> tuple[EdgeData, int, Callable[[float], tuple[float, float]]]:
+    """EdgeData and delay at the reference, and learning rate -> (threshold, impulse) there; threshold 0 if nothing is
     stable.
     """
     found = filters.held_filter(family.at(reference))
@@ -170,7 +170,7 @@ def _analysed(family: Family, reference: float) -> tuple[Gauge, int, Callable[[f
             return 0.0, np.nan
         return there.threshold, there.impulse
 
-    return Gauge(found.threshold, found.impulse, found.coupled), found.delay, reached
+    return EdgeData(found.threshold, found.impulse, found.coupled), found.delay, reached
 
 
 @lru_cache(maxsize=64)
@@ -189,26 +189,26 @@ def felt_eigenpair(problem: Problem, params: PyTree, inverse: PyTree, coupled: A
     """The top eigenpair of P^-1/2 (H + coupled I) P^-1/2 at `params`, from a cold start; `inverse`: the diagonal of
     P^-1, a pytree.  A program of its own, which serves all rules on one problem.
     """
-    product = felt_hessian(problem.hessian(params), coupled)
+    product = with_coupled_decay(problem.hessian(params), coupled)
     cold = jax.tree.map(jnp.zeros_like, params)
     return top_eigenpair(product, cold, inverse_preconditioner=inverse, products=16, tolerance=TOLERANCE, limit=512)
 
 
-@partial(jax.jit, static_argnames=("family", "kind"))
+@partial(jax.jit, static_argnames=("family", "structure"))
 def _preconditioner(
     gradient: PyTree,
     params: PyTree,
     state: PyTree,
-    at: tuple[Array, Gauge],
-    elsewhere: tuple[Array, Gauge],
+    at: tuple[Array, EdgeData],
+    elsewhere: tuple[Array, EdgeData],
     *,
     family: Family,
-    kind: Kind,
+    structure: RuleStructure,
 ) -> tuple[PyTree, Array]:
     """P^-1 at one learning rate, and its largest relative difference from that at another."""
 
-    def inverse(learning_rate: Array, gauge: Gauge) -> PyTree:
-        return felt_inverse(family.at(learning_rate), kind, gauge, gradient, state, params)
+    def inverse(learning_rate: Array, edge: EdgeData) -> PyTree:
+        return read_inverse_preconditioner(family.at(learning_rate), structure, edge, gradient, state, params)
 
     here, there = inverse(*at), inverse(*elsewhere)
     differences = jax.tree.map(lambda a, b: jnp.max(jnp.where(jnp.isfinite(a), jnp.abs(b / a - 1), 0)), here, there)

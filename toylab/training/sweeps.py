@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from toylab.observing.chosen import Observers, observers
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauges
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data_of_runs
 from toylab.training.loop import (
     Carry,
     Course,
@@ -101,7 +101,7 @@ def sweeping(
     plan, steps = schedule(example, course), course.steps
     check_rule(_built(factory, first, fixed), example)
     built = partial(factory, **fixed)
-    kind, numbers = gauges(built, members, example.params) if observe.needs_gauge else (None, None)
+    structure, numbers = edge_data_of_runs(built, members, example.params) if observe.needs_edge else (None, None)
     # in the precision of the weights, as plain numbers would act: a wider array would widen the optimizer's state
     precision = jnp.result_type(*jax.tree.leaves(example.params))
     members = {name: values.astype(precision) for name, values in members.items()}
@@ -117,7 +117,9 @@ def sweeping(
 
     def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
         bound = float(course.diverge_above)
-        return _advance_all(data, keys, members, numbers, carry, start, stop, bound, kind=kind, plan=plan, **choices)
+        return _advance_all(
+            data, keys, members, numbers, carry, start, stop, bound, structure=structure, plan=plan, **choices
+        )
 
     shape = tuple(len(values) for values in axes.values())
     config = configuration(example, course, observe) | {
@@ -179,12 +181,12 @@ def _begin_all(
     return _mapped(member, one_by_one)(members)
 
 
-@partial(jax.jit, static_argnames=("factory", "fixed", "make", "observe", "one_by_one", "kind", "plan"))
+@partial(jax.jit, static_argnames=("factory", "fixed", "make", "observe", "one_by_one", "structure", "plan"))
 def _advance_all(
     data: Problem | None,
     keys: PyTree,
     members: dict[str, Array],
-    numbers: Gauge | None,
+    numbers: EdgeData | None,
     carry: Carry,
     start: int,
     stop: int,
@@ -195,13 +197,13 @@ def _advance_all(
     make: Callable,
     observe: Observers,
     one_by_one: bool,
-    kind: Kind | None,
+    structure: RuleStructure | None,
     plan: Schedule,
 ) -> tuple[Carry, dict[str, Array]]:
     # The problem is made anew inside: what does not depend on the seed then stays one array for the whole batch, and
     # what the loop does not use (the start) is never computed.
-    def member(hyperparameters: dict[str, Array], numbers: Gauge | None, carry: Carry) -> tuple:
-        rule = Rule(factory(**hyperparameters, **dict(fixed)), kind, numbers)
+    def member(hyperparameters: dict[str, Array], numbers: EdgeData | None, carry: Carry) -> tuple:
+        rule = Rule(factory(**hyperparameters, **dict(fixed)), structure, numbers)
 
         def one(both: tuple) -> tuple[Carry, dict[str, Array]]:
             key, carry = both

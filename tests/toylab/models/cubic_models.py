@@ -11,7 +11,7 @@ import optax
 from toylab.models import rollout
 from toylab.optimizers import ema_momentum, scalar_rmsprop
 from toylab.problems import Problem
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 from toylab.rules.held import Roles
 
 WEIGHTS, STEPS = 5, 40
@@ -65,49 +65,49 @@ class Rule(NamedTuple):
     """A factory of its hyperparameters, which of its leaves are what, and its numbers in closed form."""
 
     factory: object
-    kind: Kind
-    gauge: object
+    structure: RuleStructure
+    edge: object
 
 
-def _kind(autonomous=(), slow=(), fast=()):
-    return Kind(Roles(autonomous, slow, fast), 0)
+def _structure(autonomous=(), slow=(), fast=()):
+    return RuleStructure(Roles(autonomous, slow, fast), 0)
 
 
 def _adam(rate, b1, decay):
     # H u = lambda P u, eta (lambda (1 - b1)) = (2 - eta omega)(1 + b1) at the flip; first step (1 - b1) g
-    return Gauge((2 - rate * decay) * (1 + b1) / ((1 - b1) * rate), (1 - b1) * rate, 0.0, rate, rate * decay)
+    return EdgeData((2 - rate * decay) * (1 + b1) / ((1 - b1) * rate), (1 - b1) * rate, 0.0, rate, rate * decay)
 
 
 RULES = {
-    "gd": Rule(optax.sgd, _kind(), lambda rate: Gauge(2 / rate, rate, 0.0, rate)),
+    "gd": Rule(optax.sgd, _structure(), lambda rate: EdgeData(2 / rate, rate, 0.0, rate)),
     "heavy_ball": Rule(
         optax.sgd,
-        _kind(fast=(0,)),
-        lambda rate, momentum: Gauge(2 * (1 + momentum) / rate, rate, 0.0, rate / (1 - momentum)),
+        _structure(fast=(0,)),
+        lambda rate, momentum: EdgeData(2 * (1 + momentum) / rate, rate, 0.0, rate / (1 - momentum)),
     ),
     "nesterov": Rule(
         partial(optax.sgd, nesterov=True),
-        _kind(fast=(0,)),
-        lambda rate, momentum: Gauge(
+        _structure(fast=(0,)),
+        lambda rate, momentum: EdgeData(
             2 * (1 + momentum) / ((1 + 2 * momentum) * rate), (1 + momentum) * rate, 0.0, rate / (1 - momentum)
         ),
     ),
     "ema_momentum": Rule(
-        ema_momentum, _kind(autonomous=(0,), fast=(1,)), lambda rate, momentum: _adam(rate, momentum, 0.0)
+        ema_momentum, _structure(autonomous=(0,), fast=(1,)), lambda rate, momentum: _adam(rate, momentum, 0.0)
     ),
     "scalar_rmsprop": Rule(
         partial(scalar_rmsprop, initial_scale=1.0),
-        _kind(autonomous=(0,), slow=(1,)),
-        lambda rate, decay: Gauge(2 / rate, rate, 0.0, rate),
+        _structure(autonomous=(0,), slow=(1,)),
+        lambda rate, decay: EdgeData(2 / rate, rate, 0.0, rate),
     ),
     "rmsprop": Rule(
         partial(optax.rmsprop, initial_scale=1.0),
-        _kind(slow=(0,)),
-        lambda rate, decay: Gauge(2 / rate, rate, 0.0, rate),
+        _structure(slow=(0,)),
+        lambda rate, decay: EdgeData(2 / rate, rate, 0.0, rate),
     ),
-    "adam": Rule(optax.adam, _kind((0,), (2,), (1,)), lambda rate, b1, b2: _adam(rate, b1, 0.0)),
+    "adam": Rule(optax.adam, _structure((0,), (2,), (1,)), lambda rate, b1, b2: _adam(rate, b1, 0.0)),
     "adamw": Rule(
-        optax.adamw, _kind((0,), (2,), (1,)), lambda rate, b1, b2, weight_decay: _adam(rate, b1, weight_decay)
+        optax.adamw, _structure((0,), (2,), (1,)), lambda rate, b1, b2, weight_decay: _adam(rate, b1, weight_decay)
     ),
 }
 """The thresholds are those of Cohen et al. 2207.14484; the gains are what a constant gradient moves the weights by."""
@@ -125,7 +125,7 @@ def path(model, rule, count, data, hyper, start, settings):
 
 
 def kernel(model, rule, count, data, hyper, settings):
-    return model(problem(data), transform(rule, hyper), gauged(rule, hyper), count=count, **settings)
+    return model(problem(data), transform(rule, hyper), edge_of(rule, hyper), count=count, **settings)
 
 
 def long(model, rule, data, hyper, start, calls=1, count=1, **settings):
@@ -149,8 +149,8 @@ def transform(rule, hyper):
     return RULES[rule].factory(hyper["rate"], **others)
 
 
-def gauged(rule, hyper):
-    return RULES[rule].kind, RULES[rule].gauge(**hyper)
+def edge_of(rule, hyper):
+    return RULES[rule].structure, RULES[rule].edge(**hyper)
 
 
 @lru_cache

@@ -110,7 +110,7 @@ def test_a_network_stays_below_its_edge(model):
     inputs = jnp.asarray(draw.normal(size=(20, 3)))
     targets = jnp.sin(3 * inputs[:, :1]) * inputs[:, 1:2]
     small = Problem(error_of, network.init(jax.random.key(0)), (inputs, targets))
-    known = (RULES["gd"].kind, RULES["gd"].gauge(rate))
+    known = (RULES["gd"].structure, RULES["gd"].edge(rate))
     of = model(small, optax.sgd(rate), known, count=3)
     said = jax.jit(lambda: rollout(of, of.init(small.params), steps)[1])()
     dense = jax.jit(lambda params: jnp.linalg.eigvalsh(dense_hessian(small, params))[::-1][:3] * rate / 2)

@@ -10,7 +10,7 @@ import pytest
 from toylab import Problem
 from toylab.models import rollout
 from toylab.models.central_flow import central_flow_steps
-from toylab.rules.edge_data import gauge
+from toylab.rules.edge import edge_data
 
 ETA, PUSH, STEPS = 0.3, 0.02, 420
 EDGE = 2 / ETA
@@ -56,7 +56,7 @@ def test_it_enters_and_leaves_the_edge_with_the_events_of_another_integrator():
     enters, leaves, end = legs()
     assert 100 < enters < leaves - 50 < STEPS - 100
     problem = Problem(loss, jnp.zeros(3))
-    kernel = central_flow_steps(problem, RULE, gauge(RULE, problem.params), count=2)
+    kernel = central_flow_steps(problem, RULE, edge_data(RULE, problem.params), count=2)
     said = jax.jit(lambda begun: rollout(kernel, begun, STEPS + 1)[1])(kernel.init(problem.params))
     assert np.all(said.converged)
     # it is oscillating between the events, up to the step in which they are

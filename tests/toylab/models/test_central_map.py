@@ -12,7 +12,7 @@ from tests.toylab.models.cubic_models import (
     RULES,
     STEPS,
     cubic,
-    gauged,
+    edge_of,
     kernel,
     long,
     one_eigenvalue,
@@ -84,7 +84,7 @@ def cycle(threshold, eps, zeta):
 def test_it_rests_at_the_mean_of_the_exact_two_cycle(rule, zeta):
     """The loss is a cubic: grad L + grad tr(H Sigma)/2 is the mean gradient over a swing exactly."""
     hyper = hyperparameters(rule, 0.3, 0.5, None, None)
-    threshold, eps = float(gauged(rule, hyper)[1].threshold), 4e-3
+    threshold, eps = float(edge_of(rule, hyper)[1].threshold), 4e-3
     _, said = long(central_map_steps, rule, one_eigenvalue(eps, zeta), hyper, weights(0.0, threshold - 1e-4), 10)
     mean, variance, value = cycle(threshold, eps, zeta)
     # a fixed point that 400 steps have reached to rounding; the variance is what moves it
@@ -108,9 +108,9 @@ def test_adaptive_rules_rest_at_the_two_cycle_that_their_second_moment_allows(ru
     sharpness, shares, errors = 1.7, np.array([0.1, 0.05, 0.025]), []
     for share in shares.tolist():
         hyper = hyperparameters(rule, 0.3, 0.6, 1 - share, decay)
-        threshold = float(gauged(rule, hyper)[1].threshold)
+        threshold = float(edge_of(rule, hyper)[1].threshold)
         end, said = long(central_map_steps, rule, cubic(hessian=[sharpness]), hyper, weights(0.3), 20)
-        nu = jnp.max(jax.tree.leaves(end.state)[RULES[rule].kind.roles.slow[0]])
+        nu = jnp.max(jax.tree.leaves(end.state)[RULES[rule].structure.roles.slow[0]])
         # the variance is in units of P: u^T P u = 1
         found = np.array([nu, said.mean_square[-1], said.variances[-1, 0] * threshold * sharpness])
         errors.append(np.abs(found * (threshold / sharpness) ** 2 - 1))

@@ -13,12 +13,12 @@ from toylab import problems
 from toylab.models import rollout
 from toylab.models.edge_flow import edge_flow_steps
 from toylab.problems import Problem
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 from toylab.rules.held import Roles
 
 STEPS = 40
-NOTHING = Kind(Roles((), (), ()), 0)
-HEAVY = Kind(Roles((), (), (0,)), 0)
+NOTHING = RuleStructure(Roles((), (), ()), 0)
+HEAVY = RuleStructure(Roles((), (), (0,)), 0)
 
 
 def valley(w, data):
@@ -29,7 +29,9 @@ def valley(w, data):
 
 def path(rate, matrix, coupling, slope, start, half, substeps=2):
     problem = Problem(valley, start, (matrix[None], coupling[None], slope[None]))
-    kernel = edge_flow_steps(problem, optax.sgd(rate), (NOTHING, Gauge(2 / rate, rate, 0.0, rate)), substeps=substeps)
+    kernel = edge_flow_steps(
+        problem, optax.sgd(rate), (NOTHING, EdgeData(2 / rate, rate, 0.0, rate)), substeps=substeps
+    )
     return rollout(kernel, kernel.init(start, None, half), STEPS)
 
 
@@ -144,7 +146,7 @@ def test_members_do_not_disturb_each_other(runs):
 def test_single_precision_is_kept_and_the_start_is_the_optimizers_own():
     start = {"w": jnp.ones(2, jnp.float32), "b": jnp.ones((), jnp.float32)}
     problem = Problem(lambda p: jnp.sum(jnp.cosh(p["w"])) + p["b"] ** 2, start)
-    kernel = edge_flow_steps(problem, optax.sgd(0.1), (NOTHING, Gauge(20.0, 0.1, 0.0, 0.1)))
+    kernel = edge_flow_steps(problem, optax.sgd(0.1), (NOTHING, EdgeData(20.0, 0.1, 0.0, 0.1)))
     begun = kernel.init(start)
     gradient = problem.gradient(start)
     for name, part in gradient.items():
@@ -156,7 +158,7 @@ def test_single_precision_is_kept_and_the_start_is_the_optimizers_own():
 
 
 def test_rules_with_memory_and_no_substeps_are_refused():
-    problem, number = problems.quartic(), Gauge(38.0, 0.1, 0.0, 1.0)
+    problem, number = problems.quartic(), EdgeData(38.0, 0.1, 0.0, 1.0)
     with pytest.raises(ValueError, match=r"1 leaves of memory.*plain gradient descent.*try rod_flow_steps"):
         edge_flow_steps(problem, optax.sgd(0.1, 0.9), (HEAVY, number))
     with pytest.raises(ValueError, match="substeps=0"):

@@ -15,7 +15,7 @@ from toylab import problems
 from toylab.models import rollout
 from toylab.models.rod_flow import SUBSTEPS, rod_flow_steps
 from toylab.problems import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauge
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
 from toylab.rules.held import Roles
 
 RATE = 0.1
@@ -31,7 +31,7 @@ STEPS = 1000
 
 @cache
 def measured(name):
-    return gauge(RULES[name], jnp.zeros(()))
+    return edge_data(RULES[name], jnp.zeros(()))
 
 
 def edge(name):
@@ -164,8 +164,8 @@ SCALES = jnp.array([2.0, 0.5])  # the square root of P
 
 
 def plain(rate):
-    """What the gauge says of gradient descent, also of one whose rate is traced."""
-    return Kind(Roles((), (), ()), 0), Gauge(2 / rate, rate, 0.0, rate)
+    """What the edge says of gradient descent, also of one whose rate is traced."""
+    return RuleStructure(Roles((), (), ()), 0), EdgeData(2 / rate, rate, 0.0, rate)
 
 
 def curved(w):
@@ -243,7 +243,7 @@ def test_single_precision_and_the_shape_of_the_weights_are_kept():
     params = {"w": jnp.full(2, 0.5, jnp.float32), "b": jnp.ones((), jnp.float32)}
     problem, rule = Problem(loss, params), RULES["adam"]
     # the state's leaves in order: the count, two first moments, two second moments
-    known = Kind(Roles((0,), (3, 4), (1, 2)), 0), Gauge(2 * 1.05 / (0.95 * RATE), 0.95 * RATE, 0.0, RATE)
+    known = RuleStructure(Roles((0,), (3, 4), (1, 2)), 0), EdgeData(2 * 1.05 / (0.95 * RATE), 0.95 * RATE, 0.0, RATE)
     kernel = rod_flow_steps(problem, rule, known)
     end, found = jax.jit(lambda: rollout(kernel, kernel.init(params, None, params), 3))()
     leaves = jax.tree.leaves((end._replace(track=None), found))

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from tests.toylab.models.cubic_models import gauged, one_eigenvalue, problem
+from tests.toylab.models.cubic_models import edge_of, one_eigenvalue, problem
 from toylab.models import central_flow_steps, rollout, stable_flow_steps
 from toylab.models.mean_step import plain_learning_rate
-from toylab.rules.edge_data import Gauge, Kind
+from toylab.rules.edge import EdgeData, RuleStructure
 from toylab.rules.held import Roles
 
 STEPS = 12
@@ -23,7 +23,7 @@ def test_members_over_rates_and_seeds_are_runs_of_their_own(model):
     def member(rate, key):
         start = jnp.zeros(5, jnp.float32).at[1].set(2 / rate - 0.01)
         start = start.at[2:].add(0.01 * jax.random.normal(key, (3,), jnp.float32))
-        steps = model(problem(data), optax.sgd(rate), gauged("gd", {"rate": rate}), count=1)
+        steps = model(problem(data), optax.sgd(rate), edge_of("gd", {"rate": rate}), count=1)
         return rollout(steps, steps.init(start), STEPS)[1]
 
     rates, keys = jnp.array([0.3, 0.5], jnp.float32), jax.random.split(jax.random.key(0), 2)
@@ -39,10 +39,12 @@ def test_members_over_rates_and_seeds_are_runs_of_their_own(model):
 
 
 def test_a_learning_rate_that_is_not_known_yet():
-    nothing = Kind(Roles((), (), ()), 0)
+    nothing = RuleStructure(Roles((), (), ()), 0)
 
     def read(rate, decay):
-        return plain_learning_rate(optax.sgd(0.1), jnp.zeros(1), (nothing, Gauge(2 / rate, rate, 0.0, rate, decay)), "")
+        return plain_learning_rate(
+            optax.sgd(0.1), jnp.zeros(1), (nothing, EdgeData(2 / rate, rate, 0.0, rate, decay)), ""
+        )
 
     rates, decays = jnp.array([0.1, 0.2]), jnp.array([0.0, 0.01])
     np.testing.assert_array_equal(jax.vmap(read)(rates, decays), [0.1, np.nan])

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from toylab.numerics.complementarity import complementary
+from toylab.numerics.complementarity import solve_complementarity
 
 K = 8
 SEEDS = st.integers(0, 2**32 - 1)
 
-compiled = jax.jit(complementary)
-compiled_all = jax.jit(jax.vmap(complementary))
+compiled = jax.jit(solve_complementarity)
+compiled_all = jax.jit(jax.vmap(solve_complementarity))
 
 
 def solve(A, B, live=None, limit=60):
@@ -249,7 +249,7 @@ def test_vmap_and_scan_are_the_loop(mapped):
     if mapped:
         found = solve_all(*cases)
     else:
-        found = jax.lax.scan(lambda carry, case: (carry, complementary(*case)), 0, cases)[1]
+        found = jax.lax.scan(lambda carry, case: (carry, solve_complementarity(*case)), 0, cases)[1]
     for i, case in enumerate(zip(*cases, strict=True)):
         alone = solve(*case)
         assert alone.converged and found.converged[i]

@@ -183,7 +183,7 @@ def test_distance_of_two_runs(problem: toylab.Problem) -> None:
 def test_choosing_observers() -> None:
     assert observers() == observers(edge_ratio=False)
     assert hash(observers(sharpness=2)) == hash(observers(sharpness=2))
-    assert observers(edge_ratio=True).needs_gauge and not observers(sharpness=1).needs_gauge
+    assert observers(edge_ratio=True).needs_edge and not observers(sharpness=1).needs_edge
     assert observers(sharpness=3, projections=1, alignment=True).pairs == 3
     with pytest.raises(ValueError, match="try sharpness"):
         observers(sharpnes=2)

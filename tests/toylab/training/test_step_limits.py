@@ -65,8 +65,8 @@ def test_the_error_bar_holds_the_dense_truth(trained):
     problem, run = trained
     found = max_learning_rate(problem, optax.adam, run.params, run.state, b2=0.95)
     transform = optax.adam(1e-3, b2=0.95)
-    kind, gauge = toylab.rules.edge_data.gauge(transform, run.params)
-    inverse = filters.inverse_preconditioner(transform, kind.roles, gauge.impulse)
+    structure, edge = toylab.rules.edge.edge_data(transform, run.params)
+    inverse = filters.inverse_preconditioner(transform, structure.roles, edge.impulse)
     diagonal = inverse(problem.gradient(run.params), run.state, run.params)
     scale = np.sqrt(np.asarray(jax.flatten_util.ravel_pytree(diagonal)[0]))
     live = np.isfinite(scale)

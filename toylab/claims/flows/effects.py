@@ -25,7 +25,7 @@ from toylab.models.kernel import rollout
 from toylab.models.mean_step import MeanStep
 from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
-from toylab.rules.edge_data import gauge
+from toylab.rules.edge import edge_data
 
 SOURCE = "Cohen, Damian et al. 2024 (arXiv:2410.24206)"
 SEEDS = {"quick": 1, "default": 1, "long": 3}
@@ -88,7 +88,7 @@ def _falling(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
 def _loss_changes(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The relative change of the loss from each mean point to the next, along the central flow of gradient descent."""
     rule = NAMED["gd"](learning_rate=0.5)
-    known = gauge(rule, _regression(0).params)
+    known = edge_data(rule, _regression(0).params)
 
     @jax.jit
     def path(key: Any) -> Any:
@@ -160,7 +160,7 @@ def penalized(rule: str, seed: int, share: bool) -> np.ndarray:
     """Sharpness, step and mean loss (3,) of the central map with or without its penalty."""
     problem = toylab.problems.digits_mlp(hidden=(16, 16), examples=100, seed=seed)
     transform = NAMED[rule](**RULES[rule])
-    known = gauge(transform, problem.params)
+    known = edge_data(transform, problem.params)
     own = discrete_steps(problem, transform)
     kernel = central_map_steps(problem, transform, known, count=COUNT, curvature_penalty=share)
     mean_step = MeanStep(transform, *known, problem.params)

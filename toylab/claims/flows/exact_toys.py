@@ -19,7 +19,7 @@ from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order, window
 from toylab.models.named import MODELS
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import gauge
+from toylab.rules.edge import edge_data
 
 SOURCE = "toys: Berthier 2026; the central map: here"
 ETA = 0.3
@@ -91,7 +91,7 @@ def _modelled(
 ) -> Path:
     """A model of gradient descent on the problems of all members."""
     rule = optax.sgd(ETA)
-    known = gauge(rule, problem(*(jnp.asarray(values[0]) for values in members)).params)
+    known = edge_data(rule, problem(*(jnp.asarray(values[0]) for values in members)).params)
 
     def one(*numbers: Array) -> Path:
         toy = problem(*numbers)

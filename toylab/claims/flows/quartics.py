@@ -20,7 +20,7 @@ from toylab.claims.comparisons import equality
 from toylab.models.named import MODELS
 from toylab.models.rod_flow import rod_flow_steps
 from toylab.optimizers import NAMED
-from toylab.rules.edge_data import gauges
+from toylab.rules.edge import edge_data_of_runs
 
 # ----------------------------------------------------------------------------------------------------------------
 # The rod flow, at finite distance from the edge
@@ -96,11 +96,13 @@ def _rods(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
     """The middle and the squared half length of the rod after it has settled."""
     found = {}
     for rule, s in sample.items():
-        kind, numbers = gauges(NAMED[rule], s.hyper, jnp.zeros(()))
+        structure, numbers = edge_data_of_runs(NAMED[rule], s.hyper, jnp.zeros(()))
 
-        def settled(a: Array, c3: Array, c4: Array, hyper: Any, own: Any, rule: str = rule, kind: Any = kind) -> Array:
+        def settled(
+            a: Array, c3: Array, c4: Array, hyper: Any, own: Any, rule: str = rule, structure: Any = structure
+        ) -> Array:
             toy = problems.quartic(a, c3, c4, start=BESIDE)
-            kernel = rod_flow_steps(toy, NAMED[rule](**hyper), (kind, own))
+            kernel = rod_flow_steps(toy, NAMED[rule](**hyper), (structure, own))
 
             def step(_: Array, now: Any) -> Any:
                 return kernel.step(now)[0]
@@ -173,11 +175,11 @@ def _members(jets: Jets) -> list[np.ndarray]:
 
 def _variances(model: str, members: list[np.ndarray]) -> np.ndarray:
     """What the model says of that, at rest."""
-    kind, numbers = gauges(NAMED["gd"], {"learning_rate": members[-1]}, jnp.zeros(()))
+    structure, numbers = edge_data_of_runs(NAMED["gd"], {"learning_rate": members[-1]}, jnp.zeros(()))
 
     def at_rest(a: Array, c3: Array, c4: Array, rate: Array, own: Any) -> Array:
         toy, rule = problems.quartic(a, c3, c4, start=0.0), NAMED["gd"](learning_rate=rate)
-        kernel = MODELS[model](toy, rule, (kind, own), count=1)
+        kernel = MODELS[model](toy, rule, (structure, own), count=1)
         begun = kernel.init(toy.params, rule.init(toy.params))
         return kernel.step(lax.fori_loop(0, AT_REST, lambda _, now: kernel.step(now)[0], begun))[1].variances[0]
 

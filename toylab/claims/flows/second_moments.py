@@ -24,7 +24,7 @@ from toylab.filters import held_filter
 from toylab.models.mean_step import MeanStep
 from toylab.models.oscillation import reciprocal
 from toylab.optimizers import NAMED
-from toylab.rules.edge_data import gauge
+from toylab.rules.edge import edge_data
 
 SEEDS = {"quick": 1, "default": 1, "long": 3}
 BEFORE, STRETCH = 2000, 400
@@ -85,7 +85,7 @@ def _regression(seed: Any) -> toylab.Problem:
 def regression_run(case: Case, steps: int = BEFORE + STRETCH) -> Run:
     """The rule on a small regression, `steps` steps from its start; arrays as in `Run`."""
     problem, transform = _regression(case.seed), NAMED[case.rule](**dict(case.hyper))
-    mean = MeanStep(transform, *gauge(transform, problem.params), problem.params)
+    mean = MeanStep(transform, *edge_data(transform, problem.params), problem.params)
 
     def step(now: Any, _: None) -> tuple[Any, Run]:
         weights, state = now

@@ -23,8 +23,8 @@ from toylab.models.predictions import Averages
 from toylab.models.projected import projected_steps
 from toylab.models.twins import twin_steps
 from toylab.problems.problem import Problem
-from toylab.rules.edge_data import Gauge, Kind, gauge
-from toylab.rules.preconditioner import felt_hessian
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data
+from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
@@ -140,7 +140,7 @@ def compare(
     if unknown or steps < 3 or every < 1:
         got = f"models {', '.join(unknown)}" if unknown else f"steps={steps}, every={every}"
         raise ValueError(f"compare: got {got}, needs at least 3 steps, every 1 or more, and models of {list(MODELS)}")
-    known = gauge(transform, problem.params)
+    known = edge_data(transform, problem.params)
     count = min(count, ravel_pytree(problem.params)[0].size)
     params, state = problem.params, transform.init(problem.params)
     if warm_up:
@@ -219,7 +219,7 @@ def _share(distance: float, travelled: float) -> float:
 
 
 def _observed(
-    problem: Problem, transform: optax.GradientTransformation, known: tuple[Kind, Gauge], count: int
+    problem: Problem, transform: optax.GradientTransformation, known: tuple[RuleStructure, EdgeData], count: int
 ) -> Kernel:
     """The optimizer with what is measured of it; its state holds the last iterate as well, the first step is t = 1."""
     rule = MeanStep(transform, *known, problem.params)
@@ -236,13 +236,13 @@ def _observed(
         following = optax.apply_updates(params, updates)
         last, w, ahead = (rule.flat(part) for part in (before, params, following))
         gradient = rule.flat(grads)
-        used = rule.gauge_like(w)
+        used = rule.edge_like(w)
         inverse = rule.inverse(gradient, state, w, rule.updated(gradient, state, w))
         preconditioner = reciprocal(inverse)
         midpoint, oscillation = (last + 2 * w + ahead) / 4, (last - 2 * w + ahead) / 4
         hessian = problem.hessian(rule.tree(midpoint))
 
-        felt = felt_hessian(hessian, used.coupled)
+        felt = with_coupled_decay(hessian, used.coupled)
         pairs, track = follow(felt, track, params, inverse_preconditioner=rule.tree(inverse))
         seen = Measured(
             midpoint, loss, gradient @ gradient, pairs.value / used.threshold, preconditioner @ oscillation**2

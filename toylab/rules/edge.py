@@ -15,7 +15,7 @@ from toylab.rules.held import NoLinearEdge, Roles
 PyTree = Any
 
 
-class Kind(NamedTuple):
+class RuleStructure(NamedTuple):
     """The discrete part, which runs that share a compiled program have in common: hashable, static under jit.
 
     `unaveraged`: why the rule's oscillation at its edge is not one of period two around a mean that follows the mean
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     unaveraged: str = ""
 
 
-class Gauge(NamedTuple):
+class EdgeData(NamedTuple):
     """The numbers: `threshold` of lambda_max(P^-1 (H + coupled I)), the first nonzero `impulse` coefficient of eta Q,
     the `coupled` weight decay, the `gain` eta Q(1) and what the rule takes off a unit weight by itself in one step, the
     `decay` eta omega; both decays are 0 for most rules.
@@ -40,15 +40,15 @@ class Gauge(NamedTuple):
     decay: ArrayLike = 0.0
 
 
-def numbers(found: filters.Filter) -> Gauge:
-    """The gauge of an analysed rule."""
-    return Gauge(found.threshold, found.impulse, found.coupled, found.gain_dc, found.decay)
+def numbers(found: filters.Filter) -> EdgeData:
+    """The edge of an analysed rule."""
+    return EdgeData(found.threshold, found.impulse, found.coupled, found.gain_dc, found.decay)
 
 
-def gauge(transform: optax.GradientTransformation, params: PyTree) -> tuple[Kind, Gauge]:
-    """Kind and numbers of one built rule on parameters like `params`. Raises NoLinearEdge with the reason."""
+def edge_data(transform: optax.GradientTransformation, params: PyTree) -> tuple[RuleStructure, EdgeData]:
+    """RuleStructure and numbers of one built rule on parameters like `params`. Raises NoLinearEdge with the reason."""
     found = filters.held_filter(transform)
-    return Kind(leaf_roles(transform, params), found.delay, _unaveraged(found)), numbers(found)
+    return RuleStructure(leaf_roles(transform, params), found.delay, _unaveraged(found)), numbers(found)
 
 
 def _unaveraged(found: filters.Filter) -> str:
@@ -61,10 +61,10 @@ def _unaveraged(found: filters.Filter) -> str:
     return ""
 
 
-def gauges(
+def edge_data_of_runs(
     factory: Callable[..., optax.GradientTransformation], members: dict[str, np.ndarray], params: PyTree
-) -> tuple[Kind, Gauge]:
-    """As `gauge` for many members at once: `members` maps hyperparameters to arrays (m,), and so are the
+) -> tuple[RuleStructure, EdgeData]:
+    """As `edge` for many members at once: `members` maps hyperparameters to arrays (m,), and so are the
     numbers.
 
     The held step is differentiated for all members in one program; only the roots are found one by one. A
@@ -72,7 +72,7 @@ def gauges(
     delays differ.
     """
     first = factory(**{name: values[0] for name, values in members.items()})
-    kind, _ = gauge(first, params)
+    structure, _ = edge_data(first, params)
     weight = jnp.zeros(())
     roles = filters.roles(first, weight)
 
@@ -86,15 +86,15 @@ def gauges(
         try:
             found = filters.analyse(jax.tree.map(lambda leaf, index=index: leaf[index], spaces))
         except NoLinearEdge:
-            rows.append((np.nan,) * len(Gauge._fields))
+            rows.append((np.nan,) * len(EdgeData._fields))
             continue
-        if found.delay != kind.delay:
+        if found.delay != structure.delay:
             raise ValueError(
-                f"sweep: the gradient acts after {kind.delay} steps in one member and after {found.delay} in "
+                f"sweep: the gradient acts after {structure.delay} steps in one member and after {found.delay} in "
                 "another: sweep them apart"
             )
         rows.append(numbers(found))
-    return kind, Gauge(*np.array(rows).T)
+    return structure, EdgeData(*np.array(rows).T)
 
 
 def leaf_roles(transform: optax.GradientTransformation, params: PyTree) -> Roles:
