@@ -60,6 +60,30 @@ def test_what_the_tests_import_is_declared():
     assert undeclared(third_party(paths, local), names(RUNTIME + EXTRAS["test"])) == {}
 
 
+TOOLS = {"hatchling", "pytest-xdist"}
+"""Packages that the tests run rather than import."""
+
+
+def unused(declared: set[str], imports: dict[str, str]) -> set[str]:
+    """The declared distributions of which nothing is imported."""
+    providers = packages_distributions()
+    return declared - {canonicalize_name(name) for top in imports for name in providers.get(top, [])}
+
+
+def test_what_the_tests_declare_is_used():
+    imports = third_party(list((ROOT / "tests").rglob("*.py")), {*PACKAGES})
+    assert unused(names(EXTRAS["test"]), imports) == TOOLS
+
+
+def test_what_the_packages_declare_is_used():
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert unused(names(RUNTIME), third_party(paths, set(PACKAGES))) == {"jaxlib"}  # what jax runs on
+
+
+def test_a_planted_package_is_unused():
+    assert unused({"beartype", "numpy"}, {"numpy": "a.py"}) == {"beartype"}
+
+
 def test_a_planted_import_is_undeclared(tmp_path):
     planted = tmp_path / "planted.py"
     planted.write_text("import os, numpy\nfrom somewhere.deep import thing\n")
