@@ -2,11 +2,12 @@
 maps names to functions returning a `Problem` is found by itself, and its functions become attributes here.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from toylab.discovery import merged
+from toylab.discovery import DiscoveryError, merged
 from toylab.problems.problem import Problem
 
 PARTS = ("problem", "coefficients", "criteria", "supervised")
@@ -15,7 +16,14 @@ PARTS = ("problem", "coefficients", "criteria", "supervised")
 
 @cache
 def _named() -> dict[str, Callable[..., Problem]]:
-    return merged(__name__, "PROBLEMS")
+    found = merged(__name__, "PROBLEMS")
+    for name, build in found.items():
+        if f"{__name__}.{name}" == build.__module__:
+            raise DiscoveryError(
+                f"{inspect.getfile(build)} declares a problem that has the module's own name",
+                "the module would hide it: give the file another name",
+            )
+    return found
 
 
 def __getattr__(name: str) -> Any:
