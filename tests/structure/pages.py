@@ -90,17 +90,17 @@ def anchors(text: str) -> set[str]:
 
 def broken_links(text: str, folder: Path) -> list[str]:
     """The relative links of a page in `folder` that lead to no file, or to no heading of the page they lead to."""
-    found = []
-    for link in LINK.findall(prose(text)):
-        if re.match(r"[a-z]+:", link):
-            continue
-        target, _, anchor = link.partition("#")
-        file = folder / target
-        if target and not file.exists():
-            found.append(link)
-        elif anchor and anchor not in anchors(file.read_text() if target else text):
-            found.append(link)
-    return found
+    return [
+        link for link in LINK.findall(prose(text)) if not re.match(r"[a-z]+:", link) and not leads(link, text, folder)
+    ]
+
+
+def leads(link: str, text: str, folder: Path) -> bool:
+    """Whether a relative link of the page `text` leads to a file, and to a heading of it if it names one."""
+    target, _, anchor = link.partition("#")
+    if target and not (folder / target).exists():
+        return False
+    return not anchor or anchor in anchors((folder / target).read_text() if target else text)
 
 
 def unknown_names(text: str, claims: set[str], topics: set[str]) -> list[str]:
