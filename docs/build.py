@@ -143,11 +143,11 @@ def topics() -> str:
 
 
 def claims() -> str:
-    """Every claim under a heading of its topic."""
+    """Every claim under a heading of its topic, by name."""
     found = json.loads(said("verify", "--list", "--json"))["claims"]
     parts = []
     for topic in _topics(found):
-        mine = [one for one in found if one["id"].startswith(topic + "/")]
+        mine = sorted((one for one in found if one["id"].startswith(topic + "/")), key=lambda one: one["id"])
         rows = [[code(one["id"]), one["kind"], one["tier"], plain(one["statement"])] for one in mine]
         title = f"### {topic.replace('_', ' ')}"
         parts.append(f"{title}\n\n{grid(['claim', 'kind', 'tier', 'statement'], rows)}")
