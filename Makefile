@@ -6,14 +6,15 @@ WORKERS ?= 2
 ARGS    ?=
 
 BIN  := $(VENV)/bin
-CODE := theory toylab figures
+CODE := theory toylab figures docs
 
-.PHONY: help venv verify test test-all figures bench plateaus models lint format types lock clean distclean
+.PHONY: help venv verify test test-all figures docs bench plateaus models lint format types lock clean distclean
 help:
 	@echo 'make verify     run the claims: theory against experiment (ARGS=--quick, ARGS=--sabotage, ...)'
 	@echo 'make test       the tests, without the slow ones'
 	@echo 'make test-all   every test, with 300 examples for each property'
 	@echo 'make figures    draw the figures into out/figures'
+	@echo 'make docs       write the tables of README.md and docs/ from what the program says'
 	@echo 'make bench      measure what measuring costs; make plateaus models: the long runs behind the tables'
 	@echo 'make lint types style and types;   make format repairs what it can'
 	@echo 'make lock       resolve requirements.lock again;   make clean distclean'
@@ -23,6 +24,9 @@ verify: venv
 
 figures: venv
 	$(BIN)/toylab figures $(ARGS)
+
+docs: venv
+	$(BIN)/python docs/build.py
 
 bench: venv
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -1,81 +1,43 @@
-"""The README runs: its commands and snippets, in order and in one empty folder.
-
-A block that cannot run here (it needs a clone, a GPU or an hour) has `<!-- no-run -->` on the line before its
-fence, one that takes a minute and is left to the slow tests `<!-- slow -->`; `<!-- file: NAME -->` there writes the
-block to NAME instead, for the blocks that follow.
-"""
-
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
+"""The README and the pages of docs run, fit together, and mention only what exists."""
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FENCE = re.compile(
-    r"^(?:<!-- *(?P<mark>no-run|slow|file: *\S+) *-->[ \t]*\n+)?"
-    r"```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```[ \t]*$",
-    re.DOTALL | re.MULTILINE,
-)
-SHELLS = ("bash", "sh", "console")
-SECONDS = 240  # for one block; a whole README must fit into the suite's eight minutes
+from tests.structure.pages import PAGES, ROOT, SHELLS, blocks, broken_links, failures, runs, unknown_names
+from toylab.claims import discovered
+
+README = (ROOT / "README.md").read_text()
+LINES = 150  # what fits on one page
+QUICK = ("no-run", "slow")
+LEFT_OUT = [("quick", QUICK), ("all", ("no-run",))]
 
 
-class Block(NamedTuple):
-    line: int
-    language: str
-    mark: str
-    body: str
+def cases():
+    """Every page, without its slow blocks; and with them, where it has some, for the slow tests."""
+    for page in PAGES:
+        found = blocks(page.read_text())
+        for name, left_out in LEFT_OUT:
+            if any(runs(block, left_out) for block in found) and (
+                name == "quick" or any(block.mark == "slow" for block in found)
+            ):
+                marks = [pytest.mark.slow] if name == "all" else []
+                yield pytest.param(page, left_out, marks=marks, id=f"{page.stem}-{name}")
 
 
-def blocks(text: str) -> list[Block]:
-    return [
-        Block(text.count("\n", 0, found.start()) + 1, found["language"], found["mark"] or "", found["body"])
-        for found in FENCE.finditer(text)
-    ]
-
-
-def commands(block: Block) -> list[str]:
-    """The block as arguments of a child process; of a console block, only what follows its prompts."""
-    if block.language == "python":
-        return [sys.executable, "-W", "error", "-c", block.body]
-    if block.language == "console":
-        typed = [line[2:] for line in block.body.splitlines() if line.startswith("$ ")]
-        return ["bash", "-euo", "pipefail", "-c", "\n".join(typed)]
-    return ["bash", "-euo", "pipefail", "-c", block.body]
-
-
-def failures(text: str, folder: Path, left_out: tuple[str, ...] = ("no-run",)) -> list[str]:
-    """Runs every block of `text` in `folder` but those with a mark in `left_out`; what failed, each with its line."""
-    # the commands of this environment come first, as after activating it
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = []
-    for block in blocks(text):
-        if block.mark.startswith("file:"):
-            (folder / block.mark.removeprefix("file:").strip()).write_text(block.body)
-        elif block.mark not in left_out and block.language in (*SHELLS, "python"):
-            done = subprocess.run(
-                commands(block), cwd=folder, env={**os.environ, "PATH": path, "MPLBACKEND": "agg"},
-                capture_output=True, text=True, timeout=SECONDS, check=False,
-            )  # fmt: skip
-            if done.returncode:
-                found.append(f"line {block.line}, exit {done.returncode}:\n{block.body}{done.stderr[-2000:]}")
-    return found
-
-
-@pytest.mark.parametrize(
-    "left_out", [("no-run", "slow"), pytest.param(("no-run",), marks=pytest.mark.slow)], ids=["quick", "all"]
-)
-def test_readme_runs(tmp_path, left_out):
-    text = (ROOT / "README.md").read_text()
-    runs = [block for block in blocks(text) if not block.mark]
-    assert any(block.language == "python" for block in runs), "no snippet of the README is run"
-    assert any("toylab " in block.body for block in runs if block.language in SHELLS), "no command is run"
-    found = failures(text, tmp_path, left_out)
+@pytest.mark.parametrize(("page", "left_out"), list(cases()))
+def test_the_blocks_of_a_page_run(tmp_path, page, left_out):
+    found = failures(page.read_text(), tmp_path, left_out)
     assert not found, "\n\n".join(found)
+
+
+def test_the_readme_shows_python_and_commands_that_are_run():
+    shown = [block for block in blocks(README) if runs(block, QUICK)]
+    assert any(block.language == "python" for block in shown), "no snippet of the README is run"
+    assert any("toylab " in block.body for block in shown if block.language in SHELLS), "no command is run"
+
+
+def test_the_readme_is_one_page():
+    assert len(README.splitlines()) <= LINES
+    assert all(len(line) <= 120 or line.startswith(("|", "!")) for line in README.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -94,3 +56,53 @@ def test_readme_runs(tmp_path, left_out):
 )
 def test_a_planted_failure_is_seen(tmp_path, text, count):
     assert len(failures(text, tmp_path)) == count
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page):
+    assert broken_links(page.read_text(), page.parent) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_name_of_code_exists(page):
+    claims = {claim.id for claim in discovered()}
+    assert unknown_names(page.read_text(), claims, {one.partition("/")[0] for one in claims}) == []
+
+
+def test_every_page_of_docs_is_reached_from_the_readme_and_from_the_index():
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in PAGES[1:]:
+        assert f"(docs/{page.name})" in README or page.name == "index.md", page
+        assert f"({page.name})" in index or page.name == "index.md", page
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("[a](nowhere.md)", 1),
+        ("![a](nowhere.png) and [b](../README.md)", 1),
+        ("[a](#there)\n\n# There\n", 0),
+        ("[a](#not-there)\n\n# There\n", 1),
+        ("[a](../README.md#no-such-heading)", 1),
+        ("[a](https://example.org/nowhere)", 0),
+        ("```text\n[a](nowhere.md)\n```\n", 0),
+    ],
+)
+def test_a_planted_broken_link_is_seen(text, count):
+    assert len(broken_links(text, ROOT / "docs")) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("`theory/nowhere.py`", 1),
+        ("`theory/edges` and `toylab/problems/quadratics.py`", 0),
+        ("`theory.nothing`", 1),
+        ("`toylab.nowhere.something`", 1),
+        ("`theory.edge`, `toylab.claims.registry.discovered`", 0),
+        ("`edge/never_claimed`", 1),
+        ("`edge/lyapunov_zero` with `a/b`", 0),
+    ],
+)
+def test_a_planted_wrong_name_is_seen(text, count):
+    assert len(unknown_names(text, {"edge/lyapunov_zero"}, {"edge"})) == count

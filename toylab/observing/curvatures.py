@@ -29,6 +29,8 @@ def _sharpness(count: int) -> Observer:
 
 
 def _midpoint_sharpness(count: int) -> Observer:
+    """As `sharpness`, with the Hessian at the midpoint (w_{t-1} + 2 w_t + w_{t+1})/4."""
+
     def observe(memory: PyTree, moment: Moment) -> tuple[PyTree, dict[str, Array]]:
         pairs, memory = tracked(memory, moment.problem.hessian(moment.midpoint), moment.midpoint)
         records = {

@@ -14,6 +14,7 @@ PyTree = Any
 
 
 def _grad_norm(option: int) -> Observer:
+    """Euclidean norm of the gradient on all examples."""
     del option
     return stateless(lambda moment: {"grad_norm": optax.tree.norm(moment.grads)})
 

@@ -13,19 +13,31 @@ PyTree = Any
 
 
 def _on(record: str, value: Callable[[Moment], Array]) -> Callable[[int], Observer]:
-    return lambda option: stateless(lambda moment: {record: value(moment)})
+    def make(option: int) -> Observer:
+        return stateless(lambda moment: {record: value(moment)})
+
+    make.__doc__ = value.__doc__
+    return make
+
+
+def _loss(moment: Moment) -> Array:
+    """The loss on all examples that are trained on, before the step."""
+    return moment.loss
 
 
 def _test_loss(moment: Moment) -> Array:
+    """The loss on examples that are not trained on."""
     problem = moment.problem
     return problem.mean(lambda examples: problem.loss(moment.params, examples), _test_examples(problem, "test_loss"))
 
 
 def _accuracy(moment: Moment) -> Array:
+    """The fraction of training examples that are classified rightly."""
     return accuracy(moment.problem, moment.params, moment.problem.data)
 
 
 def _test_accuracy(moment: Moment) -> Array:
+    """The same for examples that are not trained on."""
     return accuracy(moment.problem, moment.params, _test_examples(moment.problem, "test_accuracy"))
 
 
@@ -59,7 +71,7 @@ def _test_examples(problem: Problem, name: str) -> PyTree:
 
 
 OBSERVERS = {
-    "loss": _on("loss", lambda moment: moment.loss),
+    "loss": _on("loss", _loss),
     "test_loss": _on("test_loss", _test_loss),
     "accuracy": _on("accuracy", _accuracy),
     "test_accuracy": _on("test_accuracy", _test_accuracy),

@@ -1,4 +1,4 @@
-"""The table of plateaus on networks: every grid as one row of plain numbers, and the rows as text for the README."""
+"""The table of plateaus on networks: every grid as one row of plain numbers, and the rows as text."""
 
 from __future__ import annotations
 
