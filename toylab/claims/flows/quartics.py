@@ -14,7 +14,7 @@ from scipy.optimize import fsolve
 import theory
 from theory.two_cycles.bifurcation import balance
 from toylab import problems
-from toylab.claims.bifurcation.flips import quartic_loss
+from toylab.experiments.two_cycles import quartic_loss
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
 from toylab.models.named import MODELS
