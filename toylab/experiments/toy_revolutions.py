@@ -11,7 +11,7 @@ TURNS = np.array([0.008, 0.004, 0.002, 0.001])
 """Radians per step of small orbits, eta sqrt(2 alpha kappa Q(1)): the small parameter."""
 
 LEVELS = np.array([0.2, 1.0, 4.0])
-"""Energies of the orbits, in the units of theory.self_stabilization.orbits."""
+"""Energies e^v - v - 1 of the orbits, v = log(x^2/delta^2) at their turning points."""
 
 
 def _turns(sample: Sample, steps: int) -> dict[str, list[toy.Turn]]:
@@ -28,7 +28,10 @@ _STEPS = 20_000
 
 
 def measured_shapes(sample: Sample) -> dict[str, np.ndarray]:
-    """(levels, quantities, turns): what `_shape` predicts, measured."""
+    """Orbits in their limit units (levels, quantities, turns).
+
+    Quantities: period and four stages in radians, largest and smallest x^2/delta^2, largest y^2/alpha.
+    """
     out = {}
     for rule, turns in _turns(sample, _STEPS).items():
         speed = np.tile(TURNS, len(LEVELS))
