@@ -17,7 +17,7 @@ from typing import Any
 
 from toylab.commands.parts.files import writable_folder, write_atomically
 from toylab.commands.parts.refusal import BadInput, nearest
-from toylab.discovery import claim_name, declarations
+from toylab.discovery import DiscoveryError, claim_name, declarations
 
 DEFAULT_OUT = "out/figures"
 
@@ -64,9 +64,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _modules() -> dict[str, ModuleType]:
-    """Every figure's module by its name."""
+    """Every figure's module by its name.
+
+    **Errors:** `DiscoveryError`, with the file, for a module that is no figure.
+    """
     modules: dict[str, ModuleType] = {}
     for module, name in declarations("figures", "NAME"):
+        if lacking := [part for part in ("TITLE", "compute", "draw") if not hasattr(module, part)]:
+            raise DiscoveryError(
+                f"{module.__file__} declares no {' and no '.join(lacking)}",
+                "a figure declares NAME, TITLE, compute(quick) and draw(data)",
+            )
         claim_name(modules, name, module)
     return modules
 

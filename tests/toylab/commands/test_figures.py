@@ -63,6 +63,18 @@ def test_data_survive_a_drawing_that_fails(planted_figures, capsys, folder, monk
         assert data["x"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("arguments", [["figures", "--list"], ["figures"]])
+def test_a_module_that_is_no_figure_is_named(planted_figures, capsys, folder, monkeypatch, arguments):
+    monkeypatch.delattr(sys.modules["figures.tender"], "TITLE")
+    monkeypatch.delattr(sys.modules["figures.tender"], "draw")
+    sys.modules["figures.tender"].__file__ = "figures/tender.py"
+    assert main([*arguments, "--json"]) == 2
+    refusal = json.loads(capsys.readouterr().out)
+    assert refusal["error"] == "figures/tender.py declares no TITLE and no draw"
+    assert "compute(quick)" in refusal["hint"]
+    assert not (folder / "out").exists()
+
+
 def test_list_draws_nothing(planted_figures, capsys, folder):
     assert main(["figures", "--list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"][0] == {"name": "planted", "title": "a line"}
