@@ -25,7 +25,7 @@ class Runs:
     """Runs of one rule on one loss: ``eta`` and ``edge`` (runs,), ``start`` (runs, 2), and how many steps they get.
 
     ``place`` (runs,): x^2 + y^2 at the minimum whose sharpness is ``edge`` = k*/eta; ``excess`` (runs,): y_0.
-    ``law`` (runs,): what theory expects of y_f, for claims about the *order* of the deviation from it, whose
+    ``law`` (runs,): the expected y_f, for claims about the *order* of the deviation from it, whose
     prediction is the exponent alone.
     """
 

@@ -34,9 +34,9 @@ COLUMNS = (
 
 
 def rows(
-    grids: Iterable[PlateauGrid] = GRIDS, said: Callable[[dict[str, Any]], None] = lambda one: None
+    grids: Iterable[PlateauGrid] = GRIDS, progress: Callable[[dict[str, Any]], None] = lambda one: None
 ) -> list[dict[str, Any]]:
-    """Run the grids and return one record each, ready for JSON; `said` is called with each as it is ready.
+    """Run the grids and return one record each, ready for JSON; `progress` is called with each as it is ready.
 
     Keys: problem, settings, loss, rule, fixed, learning_rates, seeds, steps, every, one_by_one, single (the grid's);
     threshold (k*, derived from the rule's code); mean, low, high (edge ratio: over members, lowest and highest member),
@@ -47,7 +47,7 @@ def rows(
     for grid in grids:
         numbers = row(grid, settled(grid), network_edges.threshold(grid))
         records.append({name: None if _is_nan(value) else value for name, value in numbers.items()})
-        said(records[-1])
+        progress(records[-1])
     return records
 
 
