@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from figures import style
 from theory.two_cycles.bifurcation import balance, period_two
-from toylab.claims.bifurcation.flips import quartic_loss
+from toylab.experiments.two_cycles import quartic_loss
 from toylab.models import rollout
 from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED

@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 from figures import style
 from theory.self_stabilization import orbits as closed
 from theory.theorem import Theorem, as_jax
-from toylab.claims.self_stabilization.cycles import UNIT, alpha_of, theorem, toys
+from toylab.claims.self_stabilization.drawn_toys import alpha_of, theorem, toys
 from toylab.experiments import toy_orbits as toy
+from toylab.experiments.toys import UNIT
 
 NAME = "orbit_laws"
 TITLE = "Closed orbits that all rules share, and how fast each rule's orbits grow"

@@ -14,8 +14,9 @@ from scipy.integrate import solve_ivp
 from figures import style
 from theory.self_stabilization import orbits as closed
 from theory.self_stabilization.drift import drift_law
-from toylab.claims.self_stabilization.cycles import UNIT, alpha_of, law_values, theorem, toys
+from toylab.claims.self_stabilization.drawn_toys import alpha_of, law_values, theorem, toys
 from toylab.experiments import toy_orbits as toy
+from toylab.experiments.toys import UNIT
 
 NAME = "phase_portrait"
 TITLE = "Iterates of real rules spiral on the closed orbits of self-stabilization"

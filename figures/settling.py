@@ -12,10 +12,12 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+import theory
 from figures import style
 from theory.self_stabilization.settling import settled
 from toylab import problems
 from toylab.claims.self_stabilization import settling as laws
+from toylab.experiments.settling_runs import settled_excess
 from toylab.models import rollout
 from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
@@ -58,7 +60,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
             continue
         runs = laws.runs_from(loss, label, np.full(count, place), np.linspace(*SPANS[loss], count), "law")
         c = laws.constants(runs.rule, runs.settings, loss, runs.place)["coefficient"]
-        data[f"collapse_{i}"] = np.stack([c * runs.excess, c * laws.settled_excess(runs)])
+        data[f"collapse_{i}"] = np.stack([c * runs.excess, c * settled_excess(runs)])
     at = np.concatenate([np.linspace(-0.93, -0.01, 60), np.linspace(0.01, 7, 140)])
     data["law"] = np.stack([at, np.asarray(settled(jnp.asarray(at)))])
     data |= _traces() | _net()
@@ -93,7 +95,7 @@ def _net() -> dict[str, np.ndarray]:
     problem = problems.scalar_chain(NET)
     kernel = discrete_steps(problem, NAMED["gd"](learning_rate=NET_ETA))
     visited = rollout(kernel, kernel.init(problem.params), NET_STEPS)[1]
-    edge = laws.theory.cached_edge(NAMED["gd"]).at(learning_rate=NET_ETA).threshold
+    edge = theory.cached_edge(NAMED["gd"]).at(learning_rate=NET_ETA).threshold
     return {
         "net_loss": np.asarray(visited.loss),
         "net_sharpness": np.asarray(jax.vmap(flow_sharpness)(visited.params)),

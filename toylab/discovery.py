@@ -76,11 +76,13 @@ def _entries(package: str) -> list[pkgutil.ModuleInfo]:
 def _imported(package: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(f"{package}.{name}")
-    except Exception as error:
+    except DiscoveryError:  # of another folder's module, which this one imports: that file is the broken one
+        raise
+    except (Exception, SystemExit) as error:
         spec = importlib.util.find_spec(f"{package}.{name}")
         file = spec.origin if spec else f"{package}.{name}"
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DiscoveryError(f"{file} cannot be imported: {told}", "run it with python to see where") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DiscoveryError(f"{file} cannot be imported: {reason}", "run it with python to see where") from error
 
 
 def _file(module: ModuleType) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-Members = dict[str, np.ndarray]
+Labelled = dict[str, np.ndarray]
 """Label -> float64 array. A single unlabelled value has the label `""`."""
 
 
@@ -17,21 +17,21 @@ class ClaimError(ValueError):
     """A claim that is wrongly declared or returns what cannot be compared. The message is one line."""
 
 
-def as_members(value: Any, what: str) -> Members:
-    """A number, an array, or a mapping label -> array, as `Members`.
+def as_labelled(value: Any, what: str) -> Labelled:
+    """A number, an array, or a mapping label -> array, as `Labelled`.
 
     **Arguments:** `value` as returned by a claim's function; `what` names it in errors (`predicted`,
     `measured`).
     **Errors:** `ClaimError` for complex or non-numeric values and for no values at all.
     """
     entries = value if isinstance(value, Mapping) else {"": value}
-    members = {str(label): _as_floats(entry, f"{what} {label}".strip()) for label, entry in entries.items()}
-    if not members or any(array.size == 0 for array in members.values()):
+    labelled = {str(label): _as_floats(entry, f"{what} {label}".strip()) for label, entry in entries.items()}
+    if not labelled or any(array.size == 0 for array in labelled.values()):
         raise ClaimError(f"{what} holds no values: a claim about nothing is not a claim")
-    return members
+    return labelled
 
 
-def paired(predicted: Members, measured: Members) -> tuple[Members, Members]:
+def paired(predicted: Labelled, measured: Labelled) -> tuple[Labelled, Labelled]:
     """The two with equal labels; one unlabelled prediction is taken for every label of the measurement.
 
     **Errors:** `ClaimError` if the labels differ.
@@ -50,13 +50,13 @@ def member_name(label: str, index: tuple[int, ...]) -> str:
     return label + position or "the value"
 
 
-def jsonable(members: Members | None) -> Any:
-    """Members as JSON: a number, a list, or a mapping of those; `nan` and infinities become strings, which
+def jsonable(labelled: Labelled | None) -> Any:
+    """Labelled values as JSON: a number, a list, or a mapping of those; `nan` and infinities become strings, which
     JSON can hold.
     """
-    if members is None:
+    if labelled is None:
         return None
-    plain = {label: _jsonable_array(array) for label, array in members.items()}
+    plain = {label: _jsonable_array(array) for label, array in labelled.items()}
     return plain[""] if set(plain) == {""} else plain
 
 

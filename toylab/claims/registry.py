@@ -22,7 +22,7 @@ def discovered(package: str = "toylab.claims") -> list[Claim]:
     """All claims declared as `CLAIMS` by the modules in the folders of a package, one folder a topic: by topic, then by
     module, then in the order of declaration.
 
-    **Errors:** `DiscoveryError`, with the file, for a module that fails to import or declares no `CLAIMS`, for two
+    **Errors:** `DiscoveryError`, with the file, for a module that fails to import or declares no list `CLAIMS`, for two
     claims of one id, for a claim in the folder of another topic, and for one that a module makes but no module lists,
     which would silently never run.
     """
@@ -31,6 +31,8 @@ def discovered(package: str = "toylab.claims") -> list[Claim]:
     made: dict[str, ModuleType] = {}
     for folder in subpackages(package):
         for module, declared in declarations(folder, "CLAIMS"):
+            if not isinstance(declared, list | tuple) or not all(isinstance(one, Claim) for one in declared):
+                raise DiscoveryError(f"{module.__file__} declares CLAIMS that is no list of claims", "CLAIMS = [CLAIM]")
             for claim in declared:
                 claim_name(owners, claim.id, module)
                 if claim.topic != folder.rpartition(".")[2]:
@@ -58,14 +60,14 @@ def selected(claims: Sequence[Claim], names: Iterable[str], tier: str) -> list[C
     topics = {claim.topic for claim in claims}
     for name in names:
         if name in topics:
-            found = {claim.id for claim in claims if claim.topic == name and claim.tier in included}
-            if not found:
+            of_topic = {claim.id for claim in claims if claim.topic == name and claim.tier in included}
+            if not of_topic:
                 first = min((c.tier for c in claims if c.topic == name), key=TIERS.index)
                 raise UnknownClaim(
                     f"topic {name} has no claim in the tier {tier}",
                     f"its first claims are of the tier {first}",
                 )
-            wanted |= found
+            wanted |= of_topic
         elif name in {claim.id for claim in claims}:
             wanted.add(name)
         else:

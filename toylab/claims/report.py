@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toylab.claims.runner import as_expected
+from toylab.claims.tables import table
 
 STYLES = {
     "confirmed": "green",
@@ -22,6 +23,10 @@ STYLES = {
 }
 
 
+COLUMNS = ("claim", "kind", "predicted", "measured", "tolerance", "resolution", "verdict")
+"""Headings of what is shown of a claim, before its seconds."""
+
+
 def findings_first(records: Sequence[dict[str, Any]]) -> list[str]:
     """One line for each finding: expected refutations first, then surprises, then what was measured."""
 
@@ -30,8 +35,8 @@ def findings_first(records: Sequence[dict[str, Any]]) -> list[str]:
             return 0
         return 1 if record["verdict"] != record["expected"] else 2
 
-    found = sorted((record for record in records if record["finding"]), key=rank)
-    return [f"{record['id']} ({record['verdict']}): {record['finding']}" for record in found]
+    noteworthy = sorted((record for record in records if record["finding"]), key=rank)
+    return [f"{record['id']} ({record['verdict']}): {record['finding']}" for record in noteworthy]
 
 
 def summary_line(records: Sequence[dict[str, Any]]) -> str:
@@ -47,13 +52,13 @@ def terminal_table(records: Sequence[dict[str, Any]], *, sabotage: bool = False)
     """The table that `toylab verify` prints. A verdict that is not the expected one carries an exclamation
     mark.
     """
-    table = Table(title="predictions moved by 1.01 resolutions" if sabotage else None, header_style="bold")
-    for heading in ("claim", "kind", "predicted", "measured", "tolerance", "resolution", "verdict", "s"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "s" else "left")
+    shown = Table(title="predictions moved by 1.01 resolutions" if sabotage else None, header_style="bold")
+    for heading in (*COLUMNS, "s"):
+        shown.add_column(heading, overflow="fold", justify="right" if heading == "s" else "left")
     for record in records:
         *cells, verdict, seconds = _cells(record, sabotage)
-        table.add_row(*map(Text, cells), Text(verdict, style=STYLES[record["verdict"]]), Text(seconds))
-    return table
+        shown.add_row(*map(Text, cells), Text(verdict, style=STYLES[record["verdict"]]), Text(seconds))
+    return shown
 
 
 def markdown_report(records: Sequence[dict[str, Any]], environment: dict[str, Any]) -> str:
@@ -64,13 +69,7 @@ def markdown_report(records: Sequence[dict[str, Any]], environment: dict[str, An
         lines += ["Every prediction was moved by 1.01 resolutions: all but measurements must be refuted.", ""]
     if findings := findings_first(records):
         lines += ["## Findings", "", *(f"- {_escaped(line)}" for line in findings), ""]
-    lines += [
-        "## Claims",
-        "",
-        "| claim | kind | predicted | measured | tolerance | resolution | verdict | seconds |",
-    ]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    lines += ["| " + " | ".join(map(_escaped, _cells(record, sabotage))) + " |" for record in records]
+    lines += ["## Claims", "", table([_cells(record, sabotage) for record in records], [*COLUMNS, "seconds"])]
     lines += ["", "## Statements", ""]
     for record in records:
         statement = record["statement"].rstrip(".")

@@ -14,8 +14,8 @@ import numpy as np
 from toylab.claims.claim import Claim
 from toylab.claims.labelled import (
     ClaimError,
-    Members,
-    as_members,
+    Labelled,
+    as_labelled,
     jsonable,
     jsonable_number,
     member_name,
@@ -43,8 +43,8 @@ class Result:
     """
 
     claim: Claim
-    predicted: Members | None
-    measured: Members | None
+    predicted: Labelled | None
+    measured: Labelled | None
     judgement: Judgement
     finding: str
     seconds: float
@@ -98,9 +98,9 @@ def run_claim(claim: Claim, *, tier: str, seed: int = 0, sabotage: bool = False)
     predicted = measured = None
     try:
         sample = claim.draw(np.random.default_rng([seed, zlib.crc32(claim.id.encode())]), tier)
-        measured = as_members(claim.measure(copy.deepcopy(sample)), "measured")
+        measured = as_labelled(claim.measure(copy.deepcopy(sample)), "measured")
         if claim.predicted is not None:
-            predicted = as_members(claim.predicted(copy.deepcopy(sample)), "predicted")
+            predicted = as_labelled(claim.predicted(copy.deepcopy(sample)), "predicted")
         judgement = judge(claim, predicted, measured, sabotage=sabotage)
         finding = claim.finding if isinstance(claim.finding, str) else claim.finding(measured)
         if judgement.verdict not in (claim.expected, "measured") and not sabotage:
@@ -110,7 +110,7 @@ def run_claim(claim: Claim, *, tier: str, seed: int = 0, sabotage: bool = False)
     return Result(claim, predicted, measured, judgement, finding, time.perf_counter() - start)
 
 
-def judge(claim: Claim, predicted: Members | None, measured: Members, *, sabotage: bool = False) -> Judgement:
+def judge(claim: Claim, predicted: Labelled | None, measured: Labelled, *, sabotage: bool = False) -> Judgement:
     """The verdict on a claim, a pure function of what was predicted and measured.
 
     All members agree and the resolution is within the ceiling: `confirmed`; agree but would not have noticed:

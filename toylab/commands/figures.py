@@ -17,7 +17,7 @@ from typing import Any
 
 from toylab.commands.parts.files import writable_folder, write_atomically
 from toylab.commands.parts.refusal import BadInput, nearest
-from toylab.discovery import claim_name, declarations
+from toylab.discovery import DiscoveryError, claim_name, declarations
 
 DEFAULT_OUT = "out/figures"
 
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     import matplotlib
 
     matplotlib.use("Agg")
-    modules = _found()
+    modules = _modules()
     for name in options.names:
         if name not in modules:
             raise BadInput(f"no figure is called {name!r}", nearest(name, modules, f"figures are {', '.join(modules)}"))
@@ -63,11 +63,20 @@ def run(options: argparse.Namespace) -> int:
     return 1 if any(row["error"] for row in rows) else 0
 
 
-def _found() -> dict[str, ModuleType]:
-    found: dict[str, ModuleType] = {}
+def _modules() -> dict[str, ModuleType]:
+    """Every figure's module by its name.
+
+    **Errors:** `DiscoveryError`, with the file, for a module that is no figure.
+    """
+    modules: dict[str, ModuleType] = {}
     for module, name in declarations("figures", "NAME"):
-        claim_name(found, name, module)
-    return found
+        if lacking := [part for part in ("TITLE", "compute", "draw") if not hasattr(module, part)]:
+            raise DiscoveryError(
+                f"{module.__file__} declares no {' and no '.join(lacking)}",
+                "a figure declares NAME, TITLE, compute(quick) and draw(data)",
+            )
+        claim_name(modules, name, module)
+    return modules
 
 
 def _listed(modules: dict[str, ModuleType], as_json: bool) -> int:
@@ -82,19 +91,27 @@ def _listed(modules: dict[str, ModuleType], as_json: bool) -> int:
 
 
 def _drawn(name: str, module: ModuleType, folder: Path, quick: bool) -> dict[str, Any]:
-    """Compute, draw and save one figure; its files are written only once all exist in memory."""
+    """Compute one figure, save its data, then draw it and save its pictures.
+
+    The data survive a drawing that fails.  Pictures are written only once all of them exist in memory.
+    """
     start = time.perf_counter()
     error, files = "", []
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            data = module.compute(quick)
-            contents = {"npz": packed(data), **rendered(module.draw(data))}
-            if hasattr(module, "animate"):
-                contents["gif"] = animated(module.animate(data))
+
+    def save(contents: dict[str, bytes]) -> None:
         for suffix, content in contents.items():
             path = folder / f"{name}.{suffix}"
             write_atomically(path, content)
             files.append(str(path))
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            data = module.compute(quick)
+            save({"npz": packed(data)})
+            pictures = rendered(module.draw(data))
+            if hasattr(module, "animate"):
+                pictures["gif"] = animated(module.animate(data))
+        save(pictures)
     except Exception as failure:  # noqa: BLE001 - the other figures are drawn all the same
         error = " ".join(f"{type(failure).__name__}: {failure}".split())
     seconds = round(time.perf_counter() - start, 3)

@@ -1,7 +1,6 @@
 """Where networks settle at the edge: grids of learning rates and seeds, run together and summarised.
 
-Machinery for claims: nothing here knows a threshold but the laboratory's own numerical filter, by which `edge_ratio` is
-defined.
+Nothing here knows a threshold but the laboratory's own numerical filter, by which `edge_ratio` is defined.
 """
 
 from __future__ import annotations
@@ -120,8 +119,8 @@ def _source(problem: str, settings: tuple[tuple[str, Any], ...], single: bool) -
     """The function from a seed to the problem; one for equal settings, so that a program is compiled once."""
 
     def made(key: Any) -> toylab.Problem:
-        found = PROBLEMS[problem](seed=key, **dict(settings))
-        return in_single_precision(found) if single else found
+        drawn = PROBLEMS[problem](seed=key, **dict(settings))
+        return in_single_precision(drawn) if single else drawn
 
     return made
 
@@ -195,8 +194,8 @@ def described(of: Summary) -> str:
     if not of.counts["settled"]:
         return counts
     spreads = {"in time": of.in_time, "over seeds": of.over_seeds, "over learning rates": of.over_learning_rates}
-    told = ", ".join(f"{value:.3f} {where}" for where, value in spreads.items() if np.isfinite(value))
-    return f"{of.mean:.3f} ({of.low:.3f} to {of.high:.3f}; spread {told}; {counts})"
+    listed = ", ".join(f"{value:.3f} {where}" for where, value in spreads.items() if np.isfinite(value))
+    return f"{of.mean:.3f} ({of.low:.3f} to {of.high:.3f}; spread {listed}; {counts})"
 
 
 MEASURED = ("mean", "low", "high", "in_time", "over_seeds", "over_learning_rates", "level")
@@ -215,7 +214,7 @@ def summary_of(array: np.ndarray) -> Summary:
     return Summary(**values, counts=counts)
 
 
-def told(found: Mapping[str, np.ndarray]) -> str:
+def plateau_finding(found: Mapping[str, np.ndarray]) -> str:
     """The finding of a measurement that maps labels to `numbers`."""
     each = "; ".join(f"{label}: {described(summary_of(array))}" for label, array in found.items())
     return f"plateau of the edge ratio, mean over members (lowest to highest member): {each}"

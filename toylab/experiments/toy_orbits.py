@@ -19,7 +19,7 @@ from toylab.problems import cubic_normal_form
 from toylab.problems.problem import Problem
 
 Model = Mapping[str, Any]
-"""Coefficients of the problem, `cubic_normal_form` unless told, each with a leading axis of members."""
+"""Coefficients of the problem, `cubic_normal_form` by default, each with a leading axis of members."""
 
 Build = Callable[..., Problem]
 

@@ -9,12 +9,16 @@ import numpy as np
 import optax
 from jax import Array
 
-from toylab.observing.chosen import Observers, observers
+from toylab.observing.chosen import Observers
 from toylab.observing.observer import Moment
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
 
 PyTree = Any
+
+
+LOSS_AND_EDGE_RATIO = Observers((("loss", 1), ("edge_ratio", 1)))
+"""What is observed by default; written out, so that importing this module looks for no observer's file."""
 
 
 class Memory(NamedTuple):
@@ -32,7 +36,7 @@ def observe_step(
     transform: optax.GradientTransformation,
     params: PyTree,
     state: PyTree,
-    observe: Observers = observers(edge_ratio=True),
+    observe: Observers = LOSS_AND_EDGE_RATIO,
     memory: Memory | None = None,
     grads: PyTree = None,
 ) -> tuple[dict[str, Array], Memory]:

@@ -48,6 +48,33 @@ def test_one_that_fails_is_exit_1_and_the_others_are_drawn(planted_figures, caps
     assert names(folder / "out/figures") == ["planted.npz", "planted.pdf", "planted.png"]
 
 
+@pytest.mark.parametrize("failing", ["draw", "animate"])
+def test_data_survive_a_drawing_that_fails(planted_figures, capsys, folder, monkeypatch, failing):
+    def fail(data):
+        raise ValueError("no such marker")
+
+    monkeypatch.setattr(sys.modules["figures.planted"], failing, fail, raising=False)
+    assert main(["figures", "planted", "--json"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)["figures"]
+    assert row["error"] == "ValueError: no such marker"
+    assert row["files"] == ["out/figures/planted.npz"]
+    assert names(folder / "out/figures") == ["planted.npz"]
+    with np.load(folder / "out/figures/planted.npz") as data:
+        assert data["x"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("arguments", [["figures", "--list"], ["figures"]])
+def test_a_module_that_is_no_figure_is_named(planted_figures, capsys, folder, monkeypatch, arguments):
+    monkeypatch.delattr(sys.modules["figures.tender"], "TITLE")
+    monkeypatch.delattr(sys.modules["figures.tender"], "draw")
+    sys.modules["figures.tender"].__file__ = "figures/tender.py"
+    assert main([*arguments, "--json"]) == 2
+    refusal = json.loads(capsys.readouterr().out)
+    assert refusal["error"] == "figures/tender.py declares no TITLE and no draw"
+    assert "compute(quick)" in refusal["hint"]
+    assert not (folder / "out").exists()
+
+
 def test_list_draws_nothing(planted_figures, capsys, folder):
     assert main(["figures", "--list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"][0] == {"name": "planted", "title": "a line"}

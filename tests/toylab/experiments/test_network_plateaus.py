@@ -16,12 +16,12 @@ from toylab.experiments.network_plateaus import (
     Plateaus,
     described,
     numbers,
+    plateau_finding,
     plateaus,
     row,
     summary,
     summary_of,
     swept,
-    told,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,7 +74,9 @@ def test_nothing_settled_is_told_as_counts():
 
 def test_a_summary_survives_being_measured():
     assert summary_of(numbers(summary(FOUND))) == summary(FOUND)
-    assert "3 settled, 2 never reached, 1 left, 1 diverged, 1 too short" in told({"some rule": numbers(summary(FOUND))})
+    assert "3 settled, 2 never reached, 1 left, 1 diverged, 1 too short" in plateau_finding(
+        {"some rule": numbers(summary(FOUND))}
+    )
 
 
 def test_the_smaller_grid_keeps_the_largest_learning_rate():

@@ -1,1 +1,4 @@
 """What happens just above a flip: orbits of period two, their sizes and their stability."""
+
+PARTS = ("balances",)
+"""Modules without claims."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,13 +11,10 @@ from theory.theorem import Theorem
 from theory.toy_losses import linear_net_hessians as hessians
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
-from toylab.curvature import dense_hessian
-from toylab.experiments import catapult_runs as lab
+from toylab.experiments.linear_net_spectra import Sample, sharpness_of_minima, two_layer_spectra
 from toylab.problems import deep_linear, matrix_factorisation, two_layer_linear
 
 SOURCE = "theory.toy_losses.linear_net_hessians, from the traced loss"
-
-Sample = dict[str, Any]
 
 
 @cache
@@ -73,11 +68,9 @@ TWO_LAYER = Claim(
     comparison=equality(1e-11, "a dense eigensolver on matrices of entries of order one, up to 16 x 16", scale=1.0),
     draw=_anywhere,
     predicted=_spectra,
-    measure=lambda sample: {
-        label: np.asarray(lab.spectra(*(jnp.asarray(drawn[name]) for name in ("u", "v", "targets"))))
-        for label, drawn in sample.items()
-    },
+    measure=two_layer_spectra,
 )
+
 
 # ---------------------------------------------------------------------------------------------------------------
 # At a minimum: deep nets and factorisations
@@ -115,21 +108,6 @@ def _predicted_tops(sample: Sample) -> dict[str, np.ndarray]:
     return out
 
 
-def _tops(sample: Sample) -> dict[str, np.ndarray]:
-    def top(problem: Any, params: Any) -> Any:
-        return jnp.linalg.eigvalsh(dense_hessian(problem, params))[-1]
-
-    out = {}
-    for label, drawn in sample["deep"].items():
-        depth = int(label.split()[-1])
-        found = jax.jit(jax.vmap(lambda w, a, depth=depth: top(deep_linear(depth=depth, target=a), w)))
-        out[f"deep, {label}"] = np.asarray(found(jnp.asarray(drawn["weights"]), jnp.asarray(drawn["targets"])))
-    u, v = (jnp.asarray(part) for part in sample["factors"])
-    found = jax.jit(jax.vmap(lambda u, v: top(matrix_factorisation(target=u @ v.T, rank=3), (u, v))))
-    out["factorisation"] = np.asarray(found(u, v))
-    return out
-
-
 MINIMA = Claim(
     id="catapult/sharpness_of_minima",
     tier="default",
@@ -139,7 +117,8 @@ MINIMA = Claim(
     comparison=equality(1e-10, "a dense eigensolver on up to 36 x 36; the minimum itself is met to rounding"),
     draw=_minima,
     predicted=_predicted_tops,
-    measure=_tops,
+    measure=sharpness_of_minima,
 )
+
 
 CLAIMS = [TWO_LAYER, MINIMA]

@@ -15,11 +15,21 @@ from theory.toy_losses.gram import GramMap, gram_map
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, measurement, order
 from toylab.experiments import catapult_runs as lab
-from toylab.filters import held_filter
+from toylab.experiments.catapult_rules import (
+    MIRRORED,
+    STEPS,
+    WIDTH,
+    Sample,
+    lower_edges,
+    mirror_errors,
+    trained_paths,
+    upper_edges,
+)
 from toylab.optimizers import NAMED
 from toylab.problems import two_layer_linear
 
 SOURCE = "theory.toy_losses.gram, from the traced loss and each rule's own code"
+
 RULES = {
     "heavy_ball": ("momentum",),
     "nesterov": ("momentum",),
@@ -32,19 +42,11 @@ RULES = {
 FLIPPING = {"gd": {}, "heavy_ball": {"momentum": 0.9}, "nesterov": {"momentum": 0.9}, "ema_momentum": {"momentum": 0.9}}
 """Rules that lose stability by a flip whatever their hyperparameters, and how long a memory the runs can afford."""
 
-Sample = dict[str, Any]
-
 
 @cache
 def derived(rule: str) -> GramMap:
     """The exact map of a built-in rule, derived once."""
     return gram_map(two_layer_linear(width=1).loss, NAMED[rule])
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The map
-
-STEPS, WIDTH = 16, 5
 
 
 def _draw(random: np.random.Generator, tier: str) -> Sample:
@@ -98,16 +100,6 @@ def _iterated(sample: Sample) -> dict[str, np.ndarray]:
     return out
 
 
-def _trained(sample: Sample) -> dict[str, np.ndarray]:
-    out = {}
-    for rule, drawn in sample.items():
-        numbers = {name: jnp.asarray(values) for name, values in drawn["numbers"].items()}
-        weights = (jnp.asarray(drawn[name]) for name in ("u", "v", "targets"))
-        output, curvature, _ = (np.asarray(path) for path in lab.paths(rule, numbers, *weights, STEPS))
-        out[rule] = np.abs(np.stack([output, curvature])) / drawn["scale"][None, :, None]
-    return out
-
-
 MAP = Claim(
     id="catapult/exact_map_of_rules",
     tier="quick",
@@ -121,8 +113,9 @@ MAP = Claim(
     ),
     draw=_draw,
     predicted=_iterated,
-    measure=_trained,
+    measure=trained_paths,
 )
+
 
 # ---------------------------------------------------------------------------------------------------------------
 # The lower edge
@@ -157,30 +150,8 @@ LOWER = Claim(
     ),
     draw=_memories,
     predicted=_thresholds,
-    measure=lambda sample: {
-        rule: lab.critical_curvatures(rule, numbers, 0.5, 60.0, 600) for rule, numbers in sample.items()
-    },
+    measure=lower_edges,
 )
-
-# ---------------------------------------------------------------------------------------------------------------
-# Reflection about the rule's own edge
-
-MIRRORED = {"heavy_ball": {"momentum": 0.3}, "nesterov": {"momentum": 0.3}}
-EXCESSES = 0.02 / 2 ** np.arange(4)
-
-
-def _errors(sample: None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Relative excess of the start, and what the landing misses its mirror image by."""
-    out = {}
-    for rule, settings in MIRRORED.items():
-        edge = held_filter(NAMED[rule](learning_rate=1.0, **settings)).threshold
-        u, v = lab.nearly_fitted(edge * (1 + EXCESSES), np.full(len(EXCESSES), 1e-9))
-        numbers = {"learning_rate": jnp.ones(len(u))} | {
-            name: jnp.full(len(u), value) for name, value in settings.items()
-        }
-        _, curvature = lab.ends(rule, numbers, jnp.asarray(u), jnp.asarray(v), 12_000)
-        out[rule] = (EXCESSES, np.abs(np.asarray(curvature) / edge - (1 - EXCESSES)))
-    return out
 
 
 MIRROR = Claim(
@@ -191,13 +162,8 @@ MIRROR = Claim(
     source="the self-stabilization of any filter without a push (alpha = 0): a centre at leading order; theory.edge",
     comparison=order(0.1, "three halvings of an excess of 2%: the next term is a tenth of the leading one there"),
     predicted=lambda sample: {rule: np.array(2.0) for rule in MIRRORED},
-    errors=_errors,
+    errors=mirror_errors,
 )
-
-# ---------------------------------------------------------------------------------------------------------------
-# The upper end with momentum
-
-MOMENTA = (0.0, 0.1, 0.5, 0.9)
 
 
 def _above(random: np.random.Generator, tier: str) -> Sample:
@@ -205,23 +171,7 @@ def _above(random: np.random.Generator, tier: str) -> Sample:
     return {"ratio": random.uniform(1, 2.1, count), "output": 10 ** random.uniform(-6, -1, count)}
 
 
-def _upper(sample: Sample) -> dict[str, np.ndarray]:
-    """Of lambda_0 over the rule's edge: the smallest that diverged, best separator, largest that landed."""
-    out = {}
-    for momentum in MOMENTA:
-        edge = held_filter(NAMED["heavy_ball"](learning_rate=1.0, momentum=momentum)).threshold
-        u, v = lab.nearly_fitted(edge * sample["ratio"], sample["output"])
-        numbers = {"learning_rate": jnp.ones(len(u)), "momentum": jnp.full(len(u), momentum)}
-        _, curvature = lab.ends("heavy_ball", numbers, jnp.asarray(u), jnp.asarray(v), 2_000)
-        landed = np.asarray(curvature) < edge * sample["ratio"]
-        ratio = sample["ratio"]
-        places = np.sort(ratio)
-        mistakes = [np.sum(landed & (ratio > at)) + np.sum(~landed & (ratio <= at)) for at in places]
-        out[f"b = {momentum:g}"] = np.array([ratio[~landed].min(), places[np.argmin(mistakes)], ratio[landed].max()])
-    return out
-
-
-def _told(found: dict[str, np.ndarray]) -> str:
+def _finding(found: dict[str, np.ndarray]) -> str:
     listed = "; ".join(f"{label} {low:.3f}, {middle:.3f}, {high:.3f}" for label, (low, middle, high) in found.items())
     return (
         "heavy ball from small outputs, lambda_0 over its edge 2(1+b)/eta: smallest that diverged, best separator, "
@@ -237,8 +187,9 @@ UPPER = Claim(
     source="measured",
     comparison=measurement(),
     draw=_above,
-    measure=_upper,
-    finding=_told,
+    measure=upper_edges,
+    finding=_finding,
 )
+
 
 CLAIMS = [MAP, LOWER, MIRROR, UPPER]

@@ -1,5 +1,6 @@
 """Catapults of gradient descent: what `theory.toy_losses.catapult` derives for the two-layer linear net, against real
-runs."""
+runs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ from theory.toy_losses import catapult
 from toylab.claims.ceilings import EXACT, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, bracket, equality, sign, window
-from toylab.experiments import catapult_runs as lab
+from toylab.experiments.catapult_windows import (
+    STEPS,
+    Sample,
+    curvature_changes,
+    divergence_edges,
+    landings,
+    loss_budgets,
+    starts,
+    trained_paths,
+)
 from toylab.optimizers import NAMED
 from toylab.problems import two_layer_linear
 
@@ -22,9 +32,6 @@ SOURCE = (
     "theory.toy_losses.catapult, from the traced loss and optax.sgd; map: Lewkowycz et al. 2020, arXiv:2003.02218, "
     "eqs. 7-8"
 )
-WIDTHS = (1, 5, 64)
-
-Sample = dict[str, Any]
 
 
 @cache
@@ -44,37 +51,8 @@ def _value(name: str, **numbers: Any) -> np.ndarray:
     return np.asarray(window_theorem().numeric(name)(**{key: jnp.asarray(value) for key, value in numbers.items()}))
 
 
-def starts(random: np.random.Generator, curvature: np.ndarray, share: np.ndarray) -> Sample:
-    """For every width: learning rates and weights with eta lambda = curvature and eta f/sqrt(n) = share curvature/2."""
-    out = {}
-    for width in WIDTHS:
-        rate = 10 ** random.uniform(-2, 0, len(curvature))
-        u, v = lab.weights_at(random, curvature / rate, share, width)
-        out[f"n = {width}"] = {"rate": rate, "u": u, "v": v, "a": curvature, "share": share}
-    return out
-
-
-def _numbers(start: Sample) -> dict[str, jnp.ndarray]:
-    return {"learning_rate": jnp.asarray(start["rate"])}
-
-
-def run(start: Sample, steps: int, targets: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """eta f/sqrt(n), eta lambda and loss along every member's run: (members, steps)."""
-    rate = start["rate"][:, None]
-    labels = jnp.zeros(len(rate)) if targets is None else jnp.asarray(targets)
-    found = lab.paths("gd", _numbers(start), jnp.asarray(start["u"]), jnp.asarray(start["v"]), labels, steps)
-    output, curvature, loss = (np.asarray(one) for one in found)
-    return rate * output, rate * curvature, loss
-
-
 def _count(tier: str) -> int:
     return {"quick": 100, "default": 400, "long": 20_000}[tier]
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The map, at any width and label
-
-STEPS = 12
 
 
 def _labelled(random: np.random.Generator, tier: str) -> Sample:
@@ -107,10 +85,6 @@ def _iterated(sample: Sample) -> dict[str, np.ndarray]:
     return out
 
 
-def _trained(sample: Sample) -> dict[str, np.ndarray]:
-    return {label: np.stack(run(start, STEPS, start["targets"])[:2]) for label, start in sample.items()}
-
-
 MAP = Claim(
     id="catapult/exact_map",
     tier="quick",
@@ -125,8 +99,9 @@ MAP = Claim(
     ),
     draw=_labelled,
     predicted=_iterated,
-    measure=_trained,
+    measure=trained_paths,
 )
+
 
 # ---------------------------------------------------------------------------------------------------------------
 # The window
@@ -135,15 +110,6 @@ MAP = Claim(
 def _anywhere(random: np.random.Generator, tier: str) -> Sample:
     count = _count(tier) // 10
     return starts(random, np.ones(count), random.uniform(-0.97, 0.97, count))
-
-
-def _divergence(sample: Sample) -> dict[str, np.ndarray]:
-    out = {}
-    for label, start in sample.items():
-        curvature = (np.sum(start["u"] ** 2, 1) + np.sum(start["v"] ** 2, 1)) / start["u"].shape[1]
-        rates = lab.critical_rates(start["u"], start["v"], 3 / curvature, 5 / curvature, 150)
-        out[label] = rates * curvature[:, None]
-    return out
 
 
 UPPER = Claim(
@@ -160,7 +126,7 @@ UPPER = Claim(
     ),
     draw=_anywhere,
     predicted=lambda sample: {k: np.full(len(s["rate"]), _value("upper_edge")) for k, s in sample.items()},
-    measure=_divergence,
+    measure=divergence_edges,
 )
 
 
@@ -169,18 +135,6 @@ def _below_and_above(random: np.random.Generator, tier: str) -> Sample:
     near = 4 + 10 ** random.uniform(-7, 0, count) * random.choice([-1.0, 1.0], count)
     start = np.concatenate([near, random.uniform(0.05, 3, count), random.uniform(5, 8, count)])
     return starts(random, start, random.uniform(-1, 1, len(start)))
-
-
-def _changes(sample: Sample) -> dict[str, np.ndarray]:
-    """(lambda+ - lambda) n/(eta f^2) over the first steps of all runs, where eta f/sqrt(n) is above 1e-3."""
-    found: dict[str, list[np.ndarray]] = {"below": [], "above": []}
-    for start in sample.values():
-        output, curvature, _ = run(start, 8)
-        seen = (np.abs(output[:, :-1]) > 1e-3) & (curvature[:, 1:] < 1e6)
-        for side, rows in (("below", start["a"] < 4), ("above", start["a"] > 4)):
-            use = seen & rows[:, None]
-            found[side].append((curvature[:, 1:][use] - curvature[:, :-1][use]) / output[:, :-1][use] ** 2)
-    return {side: np.concatenate(changes)[None] for side, changes in found.items()}
 
 
 FALLS = Claim(
@@ -199,7 +153,7 @@ FALLS = Claim(
     predicted=lambda sample: {
         side: np.sign(_value("curvature_change", a=a, c=1.0))[None] for side, a in (("below", 3.0), ("above", 5.0))
     },
-    measure=_changes,
+    measure=curvature_changes,
 )
 
 
@@ -209,14 +163,6 @@ def _catapulted(random: np.random.Generator, tier: str) -> Sample:
     start = np.concatenate([near, random.uniform(2, 4, count - count // 4)])
     share = np.concatenate([random.uniform(-1, 1, count // 4) * (near - 2), random.uniform(-1, 1, count - count // 4)])
     return starts(random, start, share)
-
-
-def _landed(sample: Sample) -> np.ndarray:
-    found = []
-    for start in sample.values():
-        _, curvature = lab.ends("gd", _numbers(start), jnp.asarray(start["u"]), jnp.asarray(start["v"]), 4_000)
-        found.append(start["rate"] * np.asarray(curvature))
-    return np.concatenate(found)
 
 
 LANDS = Claim(
@@ -231,21 +177,12 @@ LANDS = Claim(
     ),
     draw=_catapulted,
     predicted=lambda sample: np.array([0.0, _value("lower_edge")]),
-    measure=_landed,
+    measure=landings,
 )
 
 
 def _lossy(random: np.random.Generator, tier: str) -> Sample:
     return starts(random, random.uniform(0.05, 3.9, _count(tier)), random.uniform(0.02, 1, _count(tier)))
-
-
-def _budgets(sample: Sample) -> np.ndarray:
-    """eta lambda_0 plus the eta lambda lost for each unit of the sum of eta^2 f^2/n, all members in one row."""
-    found = []
-    for start in sample.values():
-        output, curvature, _ = run(start, 600)
-        found.append(curvature[:, 0] + (curvature[:, 0] - curvature[:, -1]) / np.sum(output[:, :-1] ** 2, 1))
-    return np.concatenate(found)[None]
 
 
 BUDGET = Claim(
@@ -261,7 +198,8 @@ BUDGET = Claim(
     ),
     draw=_lossy,
     predicted=lambda sample: 1 / _value("loss_budget", a=0.0)[None] + 0.0,
-    measure=_budgets,
+    measure=loss_budgets,
 )
+
 
 CLAIMS = [MAP, UPPER, FALLS, LANDS, BUDGET]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 
@@ -15,7 +12,16 @@ from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, equality
 from toylab.experiments import held_runs as lab
-from toylab.filters import analyse, limit_state, roles, state_space
+from toylab.experiments.thresholds import (
+    Drawn,
+    Sample,
+    cosines_at_own_edge,
+    critical_scales,
+    critical_scales_in_single_precision,
+    filter_numbers,
+    growth_rates,
+    naive_brackets,
+)
 from toylab.optimizers import NAMED
 
 SOURCE = "derived from each rule's own code by theory.edge; filter statement: Lee & Lee, The Road Taken"
@@ -24,22 +30,6 @@ SOURCE = "derived from each rule's own code by theory.edge; filter statement: Le
 def derived(rule: str) -> theory.Edge:
     """The theorem of a built-in rule, derived once."""
     return theory.cached_edge(NAMED[rule])
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Inputs of one rule: hyperparameters (members,), held slow leaves (members, ...), Hessians (members, d, d)."""
-
-    hyperparameters: dict[str, np.ndarray]
-    slow: list[np.ndarray]
-    hessian: np.ndarray
-
-    def member(self, i: int) -> dict[str, float]:
-        """Hyperparameters of member ``i``."""
-        return {name: float(values[i]) for name, values in self.hyperparameters.items()}
-
-
-Sample = dict[str, Drawn]
 
 
 def _draw(random: np.random.Generator, count: int, dimension: int) -> Sample:
@@ -109,10 +99,6 @@ def _thresholds(sample: Sample) -> dict[str, np.ndarray]:
     }
 
 
-def _found(sample: Sample) -> dict[str, np.ndarray]:
-    return {r: lab.critical_scale(r, d.hyperparameters, d.slow, d.hessian) for r, d in sample.items()}
-
-
 ZERO = Claim(
     id="edge/lyapunov_zero",
     tier="quick",
@@ -127,8 +113,9 @@ ZERO = Claim(
     ),
     draw=_one,
     predicted=_thresholds,
-    measure=_found,
+    measure=critical_scales,
 )
+
 
 TOP = Claim(
     id="edge/largest_eigenvalue_decides",
@@ -139,21 +126,8 @@ TOP = Claim(
     comparison=equality(1e-7, "as for edge/lyapunov_zero: the same search finds the scale of the Hessian"),
     draw=_many,
     predicted=_thresholds,
-    measure=_found,
+    measure=critical_scales,
 )
-
-
-def _found_single(sample: Sample) -> dict[str, np.ndarray]:
-    with jax.enable_x64(False):
-        return {
-            r: lab.critical_scale(
-                r,
-                {n: v.astype(np.float32) for n, v in d.hyperparameters.items()},
-                [leaf.astype(np.float32) for leaf in d.slow],
-                d.hessian.astype(np.float32),
-            )
-            for r, d in sample.items()
-        }
 
 
 SINGLE = Claim(
@@ -169,8 +143,9 @@ SINGLE = Claim(
     ),
     draw=_one,
     predicted=_thresholds,
-    measure=lambda sample: {rule: np.stack([c, c], axis=-1) for rule, c in _found_single(sample).items()},
+    measure=critical_scales_in_single_precision,
 )
+
 
 NAIVE = Claim(
     id="edge/naive_runs",
@@ -184,9 +159,7 @@ NAIVE = Claim(
     ),
     draw=lambda random, tier: _draw(random, {"quick": 1, "default": 3, "long": 50}[tier], int(random.integers(2, 6))),
     predicted=_thresholds,
-    measure=lambda sample: {
-        r: lab.naive_bracket(r, d.hyperparameters, d.slow, d.hessian, 8_192, 0.005) for r, d in sample.items()
-    },
+    measure=naive_brackets,
 )
 
 
@@ -241,19 +214,8 @@ RATES = Claim(
     ),
     draw=_around_windows,
     predicted=_rates,
-    measure=lambda sample: {
-        r: lab.exponents(r, d.hyperparameters, d.slow, d.hessian[:, None])[:, 0] for r, d in sample.items()
-    },
+    measure=growth_rates,
 )
-
-
-def _at_own_edge(sample: Sample) -> dict[str, np.ndarray]:
-    """Oscillation at the edge that the experiment finds for itself."""
-    out = {}
-    for rule, d in sample.items():
-        edge = lab.critical_scale(rule, d.hyperparameters, d.slow, d.hessian)
-        out[rule] = lab.cosine_of_oscillation(rule, d.hyperparameters, d.slow, edge[:, None, None] * d.hessian)
-    return out
 
 
 ANGLE = Claim(
@@ -271,7 +233,7 @@ ANGLE = Claim(
         r: np.array([np.cos(derived(r).at(**d.member(i)).angle) for i in range(len(d.hessian))])
         for r, d in sample.items()
     },
-    measure=_at_own_edge,
+    measure=cosines_at_own_edge,
 )
 
 
@@ -282,22 +244,6 @@ ANGLE = Claim(
 def _points(random: np.random.Generator, tier: str) -> dict[str, list[dict[str, float]]]:
     count = {"quick": 2, "default": 10, "long": 100}[tier]
     return {rule: [derived(rule).draw(random) for _ in range(count)] for rule in lab.rules()}
-
-
-def _numbers(sample: dict[str, list[dict[str, float]]]) -> dict[str, np.ndarray]:
-    out = {}
-    for rule, points in sample.items():
-        factory, weight = NAMED[rule], jnp.zeros(())
-        parts = roles(factory(learning_rate=0.1), weight)
-
-        @jax.jit
-        def space(point: dict[str, float], factory: Any = factory, parts: Any = parts, weight: Any = weight) -> Any:
-            transform = factory(**point)
-            return state_space(transform, parts, limit_state(transform, weight, parts))
-
-        found = [(analyse(space(point)), point["learning_rate"]) for point in points]
-        out[rule] = np.array([[f.threshold * eta, f.gain_nyquist / eta] for f, eta in found])
-    return out
 
 
 def _symbols(sample: dict[str, list[dict[str, float]]]) -> dict[str, np.ndarray]:
@@ -320,7 +266,8 @@ AGREE = Claim(
     ),
     draw=_points,
     predicted=_symbols,
-    measure=_numbers,
+    measure=filter_numbers,
 )
 
-CLAIMS = [ZERO, TOP, RATES, ANGLE, AGREE, SINGLE, NAIVE]
+
+CLAIMS = [ZERO, TOP, SINGLE, NAIVE, RATES, ANGLE, AGREE]

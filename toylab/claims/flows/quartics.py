@@ -14,9 +14,9 @@ from scipy.optimize import fsolve
 import theory
 from theory.two_cycles.bifurcation import balance
 from toylab import problems
-from toylab.claims.bifurcation.flips import quartic_loss
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
+from toylab.experiments.two_cycles import quartic_loss
 from toylab.models.named import MODELS
 from toylab.models.rod_flow import rod_flow_steps
 from toylab.optimizers import NAMED

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from toylab.claims.tables import table
 from toylab.experiments.compared_models import KEPT, Setting, compared
 
 COLUMNS = {
@@ -20,19 +21,19 @@ COLUMNS = {
     "edge_ratio_error": "edge ratio error",
     "gradients_per_step": "gradients a step",
 }
-"""What is shown of a model, see `toylab.models.comparison.measured.compare`."""
+"""Columns of the table, see `toylab.models.comparison.measured.compare`."""
 
 
 def record(setting: Setting) -> dict[str, Any]:
     """One comparison, ready for JSON: `setting`, `onset`, `settled`, `travelled` and each model's errors (`models`)."""
-    found = compared(setting)
+    comparison = compared(setting)
     return {
         "setting": described(setting),
-        "onset": found.onset,
-        "settled": found.settled,
-        "travelled": found.travelled,
-        "refused": found.refused,
-        "models": [run.errors for run in found.runs],
+        "onset": comparison.onset,
+        "settled": comparison.settled,
+        "travelled": comparison.travelled,
+        "refused": comparison.refused,
+        "models": [run.errors for run in comparison.runs],
     }
 
 
@@ -48,32 +49,29 @@ def described(setting: Setting) -> dict[str, Any]:
     return {**plain, "fixed": dict(setting.fixed), "models": list(setting.models), "settings": _lists(setting.settings)}
 
 
-def missing(found: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = KEPT) -> list[Setting]:
+def missing(records: Sequence[Mapping[str, Any]], settings: Iterable[Setting] = KEPT) -> list[Setting]:
     """The settings that no record is of."""
-    return [setting for setting in settings if not any(one["setting"] == described(setting) for one in found)]
+    return [setting for setting in settings if not any(one["setting"] == described(setting) for one in records)]
 
 
-def markdown(found: Sequence[Mapping[str, Any]]) -> str:
+def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     """The records as a table in Markdown: a line for a model on a setting, mean (lowest to highest) of the seeds."""
-    head = ["rule, problem, loss, steps from (seeds)", "model", *COLUMNS.values()]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, alike in _settings(found).items():
-        told = f"{name} ({len(alike)})"
-        for model in (errors["name"] for errors in alike[0]["models"]):
+    rows = []
+    for name, alike in _settings(records).items():
+        for i, model in enumerate(errors["name"] for errors in alike[0]["models"]):
             seeds = [errors for one in alike for errors in one["models"] if errors["name"] == model]
             cells = [_cell(column, [errors.get(column) for errors in seeds]) for column in COLUMNS]
-            lines.append("| " + " | ".join([told, model + _unsolved(seeds), *cells]) + " |")
-            told = ""
-    return "\n".join(lines)
+            rows.append(["" if i else f"{name} ({len(alike)})", model + _unsolved(seeds), *cells])
+    return table(rows, ["rule, problem, loss, steps from (seeds)", "model", *COLUMNS.values()])
 
 
-def _settings(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def _settings(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The records of settings that differ in the seed only, by what a table calls them.
 
     Raises ValueError if others have the same name.
     """
     alike: dict[str, list[Mapping[str, Any]]] = {}
-    for one in found:
+    for one in records:
         setting = one["setting"]
         loss = setting["settings"].get("loss", "mse")
         length = f"{setting['steps']} from {setting['warm_up']}"
@@ -91,7 +89,7 @@ def _lists(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unsolved(seeds: Sequence[Mapping[str, Any]]) -> str:
-    """What is said of a model whose solvers missed their tolerance in more than a hundredth of the steps."""
+    """The note on a model whose solvers missed their tolerance in more than a hundredth of the steps."""
     share = sum(errors["unconverged"] for errors in seeds) / len(seeds)
     return f" (unconverged in {share:.0%} of the steps)" if share > 0.01 else ""
 

@@ -17,8 +17,8 @@ import toylab
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_least, equality, measurement, sign
-from toylab.claims.networks import blocked
-from toylab.experiments.network_plateaus import PlateauGrid, numbers, settled, starts, summary, told
+from toylab.claims.networks import blocked_at_sharp_minima as blocked
+from toylab.experiments.network_plateaus import PlateauGrid, numbers, plateau_finding, settled, starts, summary
 from toylab.optimizers import NAMED
 from toylab.problems import digits_mlp
 
@@ -143,7 +143,7 @@ BANDS = Claim(
     "RMSProp 1.35-1.65, AdaGrad 1.42-21",
     comparison=measurement(),
     measure=_bands,
-    finding=told,
+    finding=plateau_finding,
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import measurement
-from toylab.experiments.network_plateaus import PlateauGrid, numbers, settled, summary, told
+from toylab.experiments.network_plateaus import PlateauGrid, numbers, plateau_finding, settled, summary
 
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065) and 2022 (arXiv:2207.14484), on larger networks"
 RULES: dict[str, tuple[dict[str, float], tuple[float, ...], int]] = {
@@ -54,7 +54,7 @@ PLATEAUS = Claim(
     comparison=measurement(),
     draw=_drawn,
     measure=_summaries,
-    finding=told,
+    finding=plateau_finding,
 )
 
 CLAIMS = [PLATEAUS]

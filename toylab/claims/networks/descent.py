@@ -128,7 +128,7 @@ def _edge(sample: Any) -> dict[str, np.ndarray]:
     return {"before": threshold, "long after": threshold}
 
 
-def _told_drop(found: dict[str, np.ndarray]) -> str:
+def _finding_of_drop(found: dict[str, np.ndarray]) -> str:
     return (
         f"eta S before the drop {found['before'].mean():.3f}, halved by it, and {found['long after'].mean():.3f} in "
         f"the last {DROP_STEPS - AFTER.start} of {DROP_STEPS - DROP_AT} steps after it"
@@ -146,7 +146,7 @@ DROPPED = Claim(
     ),
     predicted=_edge,
     measure=_settled_levels,
-    finding=_told_drop,
+    finding=_finding_of_drop,
 )
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def _alignments(seeds: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     return found
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
+def _finding(found: dict[str, np.ndarray]) -> str:
     each = "; ".join(f"{label} {cosines.min():+.2f} to {cosines.max():+.2f}" for label, cosines in found.items())
     return f"cosine of the averaged gradient and grad S: {each}"
 
@@ -210,7 +210,7 @@ ALIGNED = Claim(
         for label, way in (("as it begins", -1.0), ("at its largest", 1.0))
     },
     measure=_alignments,
-    finding=_told,
+    finding=_finding,
 )
 
 CLAIMS = [GROWTH, ALONG, ALIGNED]

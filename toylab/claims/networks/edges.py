@@ -11,7 +11,7 @@ import theory
 from toylab.claims.ceilings import NETWORK_PLATEAU
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, measurement
-from toylab.experiments.network_plateaus import RULES, PlateauGrid, Plateaus, numbers, settled, summary, told
+from toylab.experiments.network_plateaus import RULES, PlateauGrid, Plateaus, numbers, plateau_finding, settled, summary
 
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065), figures on gradient descent, Polyak and Nesterov momentum"
 
@@ -149,7 +149,7 @@ PLATEAUS = Claim(
     comparison=measurement(),
     draw=_all_members("default"),
     measure=_summaries,
-    finding=told,
+    finding=plateau_finding,
 )
 
 MANY_PLATEAUS = Claim(
@@ -161,7 +161,7 @@ MANY_PLATEAUS = Claim(
     comparison=measurement(),
     draw=_all_members("long"),
     measure=_summaries,
-    finding=told,
+    finding=plateau_finding,
 )
 
 CLAIMS = [SEVERAL_MOMENTA, OWN_THRESHOLDS, PLATEAUS, MANY_PLATEAUS]

@@ -100,7 +100,7 @@ def _edges(sample: Any) -> dict[str, float]:
     return {f"learning rate 1/{n}": edge.at(learning_rate=1 / n).k for n in LEAVING}
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
+def _finding(found: dict[str, np.ndarray]) -> str:
     listed = "; ".join(f"{label}: {float(level):.2f}" for label, level in found.items())
     return (
         f"eta S when GD has left the flow, {listed}. It leaves after the crossing and not at it, a slow passage "
@@ -132,7 +132,7 @@ LEAVES = Claim(
     ),
     predicted=_edges,
     measure=_levels_at_departure,
-    finding=_told,
+    finding=_finding,
 )
 
 CLAIMS = [FOLLOWS, LEAVES]

@@ -120,7 +120,7 @@ def _levels(tier: str) -> dict[str, np.ndarray]:
     return {name: np.array([_run(of, size, False)["level"] for size in of.sizes]) for name, of in _grid(tier).items()}
 
 
-def _told_levels(found: Mapping[str, np.ndarray]) -> str:
+def _finding_of_levels(found: Mapping[str, np.ndarray]) -> str:
     each = []
     for name, levels in found.items():
         sizes = next(of.sizes for grid in (LONG, SHORT) if (of := grid.get(name)) and len(of.sizes) == len(levels))
@@ -156,7 +156,7 @@ LEVELS = Claim(
     comparison=measurement(),
     draw=lambda random, tier: tier,
     measure=_levels,
-    finding=_told_levels,
+    finding=_finding_of_levels,
 )
 
 
@@ -219,7 +219,7 @@ def _with_momentum(sample: Any) -> dict[str, np.ndarray]:
     return {f"batches of {size}": _run(of, size, True)["felt"] for size in of.sizes}
 
 
-def _told_momentum(found: Mapping[str, np.ndarray]) -> str:
+def _finding_of_momentum(found: Mapping[str, np.ndarray]) -> str:
     each = "; ".join(f"{label} {v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" for label, v in found.items())
     return (
         f"eta times batch sharpness of heavy ball, b = 1/2: {each}; 2 (1 - b) = 1 is reported for small batches and "
@@ -234,7 +234,7 @@ MOMENTUM = Claim(
     source=FELT,
     comparison=measurement(),
     measure=_with_momentum,
-    finding=_told_momentum,
+    finding=_finding_of_momentum,
 )
 
 CLAIMS = [WHOLE, RISES, LEVELS, FELT_EDGE, BELOW, MOMENTUM]

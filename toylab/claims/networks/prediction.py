@@ -214,7 +214,7 @@ def _sides(starts: dict[str, Start]) -> dict[str, np.ndarray]:
     return {f"{q}, {other}": np.full(len(starts["put in"].eps), -1.0) for other, qs in BESIDE.items() for q in qs}
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
+def _finding(found: dict[str, np.ndarray]) -> str:
     each = "; ".join(f"{label} {10 ** values.max():.2g}" for label, values in found.items())
     return f"error of the predicted dynamics over {STEPS['put in']} steps as a part of another's, at most: {each}"
 
@@ -235,7 +235,7 @@ NEARER = Claim(
     draw=_draw,
     predicted=_sides,
     measure=_nearer,
-    finding=_told,
+    finding=_finding,
 )
 
 
@@ -243,7 +243,7 @@ def _grown(starts: dict[str, Start]) -> dict[str, np.ndarray]:
     return {name: np.asarray(v) for name, v in _distance(starts["grown"], STEPS["grown"]).items()}
 
 
-def _told_grown(found: dict[str, np.ndarray]) -> str:
+def _finding_of_grown(found: dict[str, np.ndarray]) -> str:
     each = "; ".join(
         f"{m} " + ", ".join(f"{q} {v:.2g}" for q, v in zip(QUANTITIES, found[m].mean(axis=0), strict=True))
         for m in MODELS
@@ -263,7 +263,7 @@ OVERSHOT = Claim(
     comparison=measurement(),
     draw=_draw,
     measure=_grown,
-    finding=_told_grown,
+    finding=_finding_of_grown,
 )
 
 CLAIMS = [ORDERS, NEARER, OVERSHOT]

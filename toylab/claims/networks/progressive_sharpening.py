@@ -133,7 +133,7 @@ def _rises(seeds: np.ndarray) -> dict[str, np.ndarray]:
     return {f"from {TIMES[i]:g} to {TIMES[i + 1]:g}": logs[:, i + 1] - logs[:, i] for i in range(len(TIMES) - 1)}
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
+def _finding(found: dict[str, np.ndarray]) -> str:
     each = "; ".join(f"{label}: {rise.min():+.2f} to {rise.max():+.2f}" for label, rise in found.items())
     return f"change of log S over flow times, least to most of all seeds, {each}"
 
@@ -152,7 +152,7 @@ RISES = Claim(
     draw=_seeds,
     predicted=lambda seeds: {f"from {TIMES[i]:g} to {TIMES[i + 1]:g}": 1.0 for i in range(len(TIMES) - 1)},
     measure=_rises,
-    finding=_told,
+    finding=_finding,
 )
 
 CLAIMS = [RATE, RISES]

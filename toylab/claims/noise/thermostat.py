@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax.numpy as jnp
 import numpy as np
 
 import theory
@@ -13,20 +10,30 @@ from theory.noise.thermostats import thermostat as stationary_law
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, statistical
-from toylab.experiments import sampled as lab
+from toylab.experiments.noisy_edges import (
+    EPSILONS,
+    ETA,
+    SQUARE,
+    STEPS,
+    Inputs,
+    averages,
+    energies,
+    gap_and_square,
+    gaps,
+    moment_limits,
+)
 from toylab.optimizers import NAMED
 
 SOURCE = "theory.noise.thermostats: the rule's filter on the cubic model of Damian, Nichani & Lee, arXiv:2209.15594"
-ETA, SQUARE = 0.1, 1.7
+
 MOMENTUM: dict[str, dict[str, float]] = {
     "gd": {},
     "ema_momentum": {"momentum": 0.3},
     "heavy_ball": {"momentum": 0.3},
     "nesterov": {"momentum": 0.3},
 }
-FLUCTUATES = Ceiling(0.05, "time averages over some hundred correlation times are known to some percent")
 
-Inputs = dict[str, Any]
+FLUCTUATES = Ceiling(0.05, "time averages over some hundred correlation times are known to some percent")
 
 
 def _inputs(rule: str, eps: float, strength: float, seed: int, chains: int, curvature_noise: float = 0.0) -> Inputs:
@@ -47,15 +54,6 @@ def _inputs(rule: str, eps: float, strength: float, seed: int, chains: int, curv
     return {"rule": rule, "eps": eps, "seed": seed, "chains": chains, "hyperparameters": named, "model": model}
 
 
-def _averages(inputs: Inputs, horizon: float) -> np.ndarray:
-    """(chains, 5) time averages of y, y^2, x^2, x^4, x^2 y^2 over ``horizon``/eps steps after 40/eps."""
-    burn, steps = int(40 / inputs["eps"]), int((40 + horizon) / inputs["eps"])
-    random = np.random.default_rng(inputs["seed"])
-    batches = random.integers(0, 4, (steps, inputs["chains"], 1), dtype=np.int32)
-    found, _ = lab.run_edge(inputs["rule"], burn, inputs["hyperparameters"], inputs["model"], jnp.asarray(batches))
-    return np.asarray(found)
-
-
 def _formula(theorem: theory.Theorem, name: str, inputs: Inputs, **more: float) -> float:
     """A formula of theory.noise.thermostats at these inputs."""
     model = inputs["model"]
@@ -72,11 +70,12 @@ def _formula(theorem: theory.Theorem, name: str, inputs: Inputs, **more: float) 
 # The exact identity
 
 COARSE = 0.1
+"""An eps that is not small."""
 
 
 def _identity(inputs: Inputs) -> np.ndarray:
     """The gap and the mean square of x, its fourth moments taken from other runs."""
-    moments = _averages(inputs | {"seed": inputs["seed"] + 1}, 300).mean(axis=0)
+    moments = averages(inputs | {"seed": inputs["seed"] + 1}, 300).mean(axis=0)
     gap = _formula(gap_identity(), "gap", inputs, x4=moments[3], x2y2=moments[4])
     return np.array([gap, _formula(gap_identity(), "variance", inputs)])
 
@@ -93,11 +92,9 @@ IDENTITY = Claim(
     ),
     draw=lambda random, tier: _inputs("gd", COARSE, 1.0, int(random.integers(1 << 30)), 512, curvature_noise=2.0),
     predicted=_identity,
-    measure=lambda inputs: (lambda found: np.stack([-found[:, 0], found[:, 2]]))(_averages(inputs, 300)),
+    measure=gap_and_square,
 )
 
-# ---------------------------------------------------------------------------------------------------------------
-# The stationary law
 
 GAP = Claim(
     id="noise/gap_gradient_descent",
@@ -116,12 +113,8 @@ GAP = Claim(
         name: np.asarray(_formula(stationary_law(NAMED["gd"]), "gap_corrected", inputs))
         for name, inputs in sample.items()
     },
-    measure=lambda sample: {name: -_averages(inputs, 200)[:, 0] for name, inputs in sample.items()},
+    measure=gaps,
 )
-
-EPSILONS = 0.01 * 2.0 ** np.arange(4)
-LADDER = 15_000
-"""Steps of every run of the ladder: 150 units of eps x steps at the smallest eps."""
 
 
 def _ladder(random: np.random.Generator, tier: str) -> dict[str, list[Inputs]]:
@@ -129,22 +122,7 @@ def _ladder(random: np.random.Generator, tier: str) -> dict[str, list[Inputs]]:
     return {rule: [_inputs(rule, float(eps), 1.0, seed, chains) for eps in EPSILONS] for rule in MOMENTUM}
 
 
-def _laws(sample: dict[str, list[Inputs]]) -> dict[str, np.ndarray]:
-    """(3, eps): gap/sqrt(alpha), Var(y)/alpha and E[x^4]/E[x^2]^2."""
-    out = {}
-    for rule, ladder in sample.items():
-        random = np.random.default_rng(ladder[0]["seed"])
-        batches = random.integers(0, 4, (LADDER, ladder[0]["chains"], 1), dtype=np.int32)
-        models = {name: jnp.array([inputs["model"][name] for inputs in ladder]) for name in ladder[0]["model"]}
-        burns = jnp.asarray((40 / EPSILONS).astype(int))
-        found, _ = lab.run_edges(rule, burns, ladder[0]["hyperparameters"], models, jnp.asarray(batches))
-        y, yy, xx, x4, _ = np.moveaxis(np.asarray(found).mean(axis=1), -1, 0)
-        rate = np.asarray(models["rate"])
-        out[rule] = np.array([-y / np.sqrt(rate), (yy - y**2) / rate, x4 / xx**2])
-    return out
-
-
-def _told(sample: dict[str, list[Inputs]]) -> dict[str, np.ndarray]:
+def _predicted_moments(sample: dict[str, list[Inputs]]) -> dict[str, np.ndarray]:
     out = {}
     for rule, ladder in sample.items():
         law, rate = stationary_law(NAMED[rule]), ladder[0]["model"]["rate"]
@@ -167,11 +145,10 @@ LAW = Claim(
         ceiling=Ceiling(0.12, "moments of a random motion, extrapolated to the limit of slow motion"),
     ),
     draw=_ladder,
-    predicted=_told,
-    measure=lambda sample: {
-        rule: np.stack(2 * [np.polyfit(EPSILONS, rows.T, 2)[-1]], axis=-1) for rule, rows in _laws(sample).items()
-    },
+    predicted=_predicted_moments,
+    measure=moment_limits,
 )
+
 
 # ---------------------------------------------------------------------------------------------------------------
 # Curvature noise alone
@@ -182,19 +159,6 @@ def _heated(random: np.random.Generator, tier: str) -> Inputs:
     rate = inputs["model"]["rate"]
     inputs["model"] |= {"gradient_noise": 0.0, "curvature_noise": float(np.sqrt(0.05 * np.sqrt(rate) / ETA))}
     return inputs
-
-
-STEPS = 4_000
-
-
-def _energies(inputs: Inputs) -> np.ndarray:
-    """Gain of y^2/2 + (alpha/2)(X - log X), X = x^2/delta^2, of every chain in units of alpha."""
-    model = inputs["model"]
-    batches = np.random.default_rng(inputs["seed"]).integers(0, 4, (STEPS, inputs["chains"], 1), dtype=np.int32)
-    _, last = lab.run_edge(inputs["rule"], 0, inputs["hyperparameters"], model, jnp.asarray(batches))
-    x, y = np.asarray(last).T
-    size = x**2 * model["square"] / (2 * model["rate"])
-    return y**2 / (2 * model["rate"]) + (size - np.log(size) - 1) / 2
 
 
 HEATING = Claim(
@@ -211,7 +175,8 @@ HEATING = Claim(
     ),
     draw=_heated,
     predicted=lambda inputs: STEPS * _formula(heating(NAMED["gd"]), "rate", inputs) / inputs["model"]["rate"],
-    measure=_energies,
+    measure=energies,
 )
+
 
 CLAIMS = [IDENTITY, GAP, LAW, HEATING]

@@ -1,1 +1,4 @@
 """What holds a run at its edge: orbits of the cubic model, their drift and damping, where runs settle."""
+
+PARTS = ("drawn_toys",)
+"""Modules without claims."""

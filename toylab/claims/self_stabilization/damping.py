@@ -9,23 +9,9 @@ from theory.self_stabilization.drift import stiff_directions
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, order
-from toylab.claims.self_stabilization.cycles import (
-    SOURCE,
-    UNIT,
-    Sample,
-    Toys,
-    alpha_of,
-    drawn_point,
-    found,
-    growth_rate,
-    theorem,
-    toys,
-)
-from toylab.experiments import toy_orbits as toy
-from toylab.problems import curved_valley
-
-TURN = 1e-4
-"""Radians per step of the small orbits whose growth has its sign taken: far below what any drawn memory bears."""
+from toylab.claims.self_stabilization.drawn_toys import SOURCE, alpha_of, drawn_point, growth_rate, theorem, toys
+from toylab.experiments.toy_damping import CURVED_TURNS, STIFF_PUSHES, TURN, damping_errors, growths, stiff_errors
+from toylab.experiments.toys import UNIT, Sample, Toys
 
 
 def _either(random: np.random.Generator, tier: str) -> Sample:
@@ -37,28 +23,22 @@ def _either(random: np.random.Generator, tier: str) -> Sample:
         while len(points) < count:
             point = drawn_point(rule, random, 0.9)
             numbers = theorem(rule).at(**point)
-            if abs(_lag(numbers)) > 0.1:
+            if abs(_relative_lag(numbers)) > 0.1:
                 points.append(point)
         numbers = [theorem(rule).at(**point) for point in points]
         made = toys(rule, points, [{"alpha": alpha_of(n, TURN)} for n in numbers])
-        reference = np.array([_lag(n) / 2 for n in numbers])
+        reference = np.array([_relative_lag(n) / 2 for n in numbers])
         sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, reference)
     return sample
 
 
-def _lag(numbers: FilterNumbers) -> float:
+def _relative_lag(numbers: FilterNumbers) -> float:
     """Lambda/Q(1)."""
     return np.nan if numbers.lag is None else numbers.lag / numbers.gain
 
 
 def _rules() -> tuple[str, ...]:
     return ("optimistic_gd", "heavy_ball", "nesterov", "adam", "nadam", "quasi_hyperbolic", "schedule_free_sgd", "adan")
-
-
-def _growths(sample: Sample) -> dict[str, np.ndarray]:
-    """(members, 2): growth of small orbits per step over the square of the turn, twice, as an interval."""
-    grown = {r: toy.swinging(c.multipliers)[:, 0] / TURN**2 for r, c in found(sample).items()}
-    return {rule: np.stack([values, values], axis=1) for rule, values in grown.items()}
 
 
 LAG = Claim(
@@ -75,14 +55,8 @@ LAG = Claim(
     ),
     draw=_either,
     predicted=lambda sample: {rule: members.reference for rule, members in sample.items()},
-    measure=_growths,
+    measure=growths,
 )
-
-
-# ----------------------------------------------------------------------------------------------------------------
-# Curvature along grad S
-
-TURNS = 10.0 ** np.linspace(-3, -2, 5)
 
 
 def _curved(random: np.random.Generator, tier: str) -> Sample:
@@ -93,9 +67,9 @@ def _curved(random: np.random.Generator, tier: str) -> Sample:
         points, jets, reference = [], [], []
         for _ in range(3):
             point = drawn_point(rule, random, 0.5)
-            while _lag(numbers := theorem(rule).at(**point)) < 1.2:  # without memory the error is zero
+            while _relative_lag(numbers := theorem(rule).at(**point)) < 1.2:  # without memory the error is zero
                 point = drawn_point(rule, random, 0.5)
-            for turn in TURNS:
+            for turn in CURVED_TURNS:
                 alpha = alpha_of(numbers, turn)
                 points.append(point)
                 jets.append({"alpha": alpha, "transverse_curvature": 0.0})
@@ -110,39 +84,6 @@ def _damping_curvature(rule: str, point: dict[str, float], alpha: float) -> floa
     return float(formula(**point, sharpening_rate=alpha))
 
 
-def _critical_curvatures(sample: Sample) -> dict[str, np.ndarray]:
-    """The curvature along grad S at which the 2-cycle becomes stable, by the secant rule, at P = 1."""
-    out = {}
-    for rule, members in sample.items():
-
-        def growth(curvature: np.ndarray, rule: str = rule, members: Toys = members) -> np.ndarray:
-            held = UNIT * np.sqrt(members.model["grad_sharpness_sq"])  # P, which the loss carries
-            model = members.model | {"transverse_curvature": held * curvature}
-            cycles = toy.two_cycles(rule, members.hyperparameters, model, members.start)
-            return toy.swinging(cycles.multipliers)[:, 0]
-
-        eta = members.hyperparameters["learning_rate"]
-        low, high = np.zeros_like(eta), members.alpha * eta
-        at_low, at_high = growth(low), growth(high)
-        for _ in range(5):  # the growth is nearly linear in the curvature: each step squares the error
-            slope = (at_high - at_low) / np.where(high == low, 1.0, high - low)
-            low, at_low, high = (
-                high,
-                at_high,
-                high - np.where(slope == 0, 0.0, at_high / np.where(slope == 0, 1, slope)),
-            )
-            at_high = growth(high)
-        out[rule] = high
-    return out
-
-
-def _damping_errors(sample: Sample) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    return {
-        rule: (TURNS**2, np.abs(h / sample[rule].reference - 1).reshape(-1, len(TURNS)))
-        for rule, h in _critical_curvatures(sample).items()
-    }
-
-
 DAMPING = Claim(
     id="self_stabilization/damping_curvature",
     tier="default",
@@ -152,13 +93,8 @@ DAMPING = Claim(
     comparison=order(0.1, "turns from 1e-3 to 1e-2 at memories up to 1/2: the next order is some per cent"),
     draw=_curved,
     predicted=lambda sample: {rule: np.ones(3) for rule in sample},
-    errors=_damping_errors,
+    errors=damping_errors,
 )
-
-# ----------------------------------------------------------------------------------------------------------------
-# Stiff directions
-
-PUSHES = 10.0 ** np.linspace(-5, -3, 5)
 
 
 def _stiff(random: np.random.Generator, tier: str) -> Sample:
@@ -174,7 +110,7 @@ def _stiff(random: np.random.Generator, tier: str) -> Sample:
             third, slope, stiffness = random.uniform(-1, 1), random.uniform(0.3, 1), random.uniform(0.1, 0.4) * edge
             values = {"slope": slope, "stiffness": stiffness}
             fourth = float(stiff_directions().numeric("fourth")(**values))
-            for push in PUSHES:
+            for push in STIFF_PUSHES:
                 jet = {"alpha": alpha_of(numbers, np.sqrt(push)), "third": third, "fourth": fourth}
                 points.append(point)
                 reference.append(growth_rate(numbers, jet) / push)
@@ -192,15 +128,6 @@ def _stiff(random: np.random.Generator, tier: str) -> Sample:
 _VALLEY = ("threshold", "sharpening_rate", "third", "transverse_curvature", "coupling")
 
 
-def _stiff_errors(sample: Sample) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    out = {}
-    for rule, members in sample.items():
-        cycle = toy.two_cycles(rule, members.hyperparameters, members.model, members.start, curved_valley)
-        grown = toy.swinging(cycle.multipliers)[:, 0].reshape(-1, len(PUSHES)) / PUSHES
-        out[rule] = (PUSHES, np.abs(grown - members.reference.reshape(grown.shape)))
-    return out
-
-
 STIFF = Claim(
     id="self_stabilization/stiff_directions",
     tier="default",
@@ -210,7 +137,8 @@ STIFF = Claim(
     comparison=order(0.1, "pushes from 1e-5 to 1e-3 at memories up to 1/2: the next order is some per cent"),
     draw=_stiff,
     predicted=lambda sample: {rule: np.ones(3) for rule in sample},
-    errors=_stiff_errors,
+    errors=stiff_errors,
 )
+
 
 CLAIMS = [LAG, DAMPING, STIFF]

@@ -13,10 +13,8 @@ from theory.self_stabilization.drift import drift_law
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, order, sign
-from toylab.claims.self_stabilization.cycles import (
+from toylab.claims.self_stabilization.drawn_toys import (
     SOURCE,
-    UNIT,
-    Toys,
     alpha_of,
     drawn_point,
     growth_rate,
@@ -24,18 +22,25 @@ from toylab.claims.self_stabilization.cycles import (
     theorem,
     toys,
 )
-from toylab.experiments import toy_orbits as toy
+from toylab.experiments.toy_revolutions import (
+    GRID,
+    LEVELS,
+    TURNS,
+    drift_limits,
+    drifts,
+    mean_errors,
+    mean_limits,
+    pushes,
+    shape_errors,
+    shape_limits,
+    zero_crossing,
+)
+from toylab.experiments.toys import UNIT, Sample, Toys
 
-RULES = ("gd", "heavy_ball", "nesterov", "ema_momentum", "adam", "optimistic_gd", "schedule_free_sgd")
+AVERAGED_RULES = ("gd", "heavy_ball", "nesterov", "ema_momentum", "adam", "optimistic_gd", "schedule_free_sgd")
 """Without memory, with the three kinds of momentum, adaptive, with negative lag, with a structural root."""
 
-TURNS = np.array([0.008, 0.004, 0.002, 0.001])
-"""Radians per step of small orbits, eta sqrt(2 alpha kappa Q(1)): the small parameter."""
-
-LEVELS = np.array([0.2, 1.0, 4.0])
-"""Energies of the orbits, in the units of theory.self_stabilization.orbits."""
-
-MEMORY = 0.3
+LONGEST = 0.3
 """Longest average drawn: the expansion is in turns/(1 - memory)^2, which must stay small."""
 
 EXTRAPOLATED = Ceiling(
@@ -43,7 +48,7 @@ EXTRAPOLATED = Ceiling(
 )
 
 
-def _sample(rule: str, point: dict[str, float], jets: list[dict[str, float]], levels: list[float]) -> Toys:
+def _started_quietly(rule: str, point: dict[str, float], jets: list[dict[str, float]], levels: list[float]) -> Toys:
     """Members at one point of hyperparameters, started at the quietest place of the orbit of each level."""
     made = toys(rule, [point] * len(jets), jets)
     quiet = np.exp(closed.branch(np.array(levels), -1))
@@ -51,28 +56,23 @@ def _sample(rule: str, point: dict[str, float], jets: list[dict[str, float]], le
     return Toys(made.hyperparameters, made.model, start, made.alpha, np.zeros(len(jets)))
 
 
-def _turns(sample: dict[str, Toys], steps: int, turns: int = 1) -> dict[str, list[toy.Turn]]:
-    """The experiment: revolutions of every member, levels of s as deviations of the sharpness at P = 1."""
-    out = {}
-    for rule, members in sample.items():
-        found = toy.orbits(rule, members.hyperparameters, members.model, members.start, steps)
-        out[rule] = [toy.turn(a / UNIT, s / UNIT, turns) for a, s in zip(found.amplitude, found.level, strict=True)]
-    return out
-
-
 # ----------------------------------------------------------------------------------------------------------------
 # Shape of the orbits
 
 
-def _shapes(random: np.random.Generator, tier: str) -> dict[str, Toys]:
-    rules = RULES if tier != "quick" else (*RULES[:1], *random.choice(RULES[1:], 2, replace=False).tolist())
+def _shapes(random: np.random.Generator, tier: str) -> Sample:
+    rules = (
+        AVERAGED_RULES
+        if tier != "quick"
+        else (*AVERAGED_RULES[:1], *random.choice(AVERAGED_RULES[1:], 2, replace=False).tolist())
+    )
     sample = {}
     for rule in rules:
-        point = drawn_point(rule, random, MEMORY)
+        point = drawn_point(rule, random, LONGEST)
         numbers = theorem(rule).at(**point)
         grid = [(level, turn) for level in LEVELS for turn in TURNS]
         jets = [{"alpha": alpha_of(numbers, turn)} for _, turn in grid]
-        made = _sample(rule, point, jets, [level for level, _ in grid])
+        made = _started_quietly(rule, point, jets, [level for level, _ in grid])
         reference = np.array([_shape(numbers, level) for level in LEVELS])
         sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, reference)
     return sample
@@ -85,44 +85,6 @@ def _shape(numbers: FilterNumbers, level: float) -> list[float]:
     highest = float(formulas["highest"].xreplace({closed.level: level})) * numbers.gain / numbers.kappa
     return [closed.period(level), *closed.stages(level), *ends, highest]
 
-
-_STEPS = 20_000
-"""2.4 revolutions of the slowest orbit, 8.2 radians at 0.001 a step."""
-
-
-def _measured_shapes(sample: dict[str, Toys]) -> dict[str, np.ndarray]:
-    """(levels, quantities, turns): what `_shape` predicts, measured."""
-    out = {}
-    for rule, found in _turns(sample, _STEPS).items():
-        speed = np.tile(TURNS, len(LEVELS))
-        rows = [
-            [one.period * w, *(one.stages * w), *(one.squares[:2] / (2 * alpha)), one.levels[1] ** 2 / alpha]
-            for one, w, alpha in zip(found, speed, sample[rule].alpha, strict=True)
-        ]
-        out[rule] = np.array(rows).reshape(len(LEVELS), len(TURNS), -1).transpose(0, 2, 1)
-    return out
-
-
-def _shape_errors(sample: dict[str, Toys]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    out = {}
-    for rule, measured in _measured_shapes(sample).items():
-        reference = sample[rule].reference[..., None]
-        out[rule] = (TURNS, np.abs(measured / reference - 1).max(axis=1))
-    return out
-
-
-ORBIT_ORDER = Claim(
-    id="self_stabilization/orbit_order",
-    tier="default",
-    statement="period, stages and extremes of real orbits deviate from the averaged closed orbit as O(eta sqrt(alpha))",
-    source=SOURCE + "; theory.self_stabilization.orbits; Damian et al. 2209.15594 for gradient descent",
-    comparison=order(
-        0.1, "turns from 0.001 to 0.008 radians a step at memories up to 0.3: the second order still bends it"
-    ),
-    draw=_shapes,
-    predicted=lambda sample: dict.fromkeys(sample, np.ones(len(LEVELS))),
-    errors=_shape_errors,
-)
 
 ORBIT_SHAPE = Claim(
     id="self_stabilization/orbit_shape",
@@ -137,32 +99,37 @@ ORBIT_SHAPE = Claim(
     ),
     draw=_shapes,
     predicted=lambda sample: {rule: members.reference for rule, members in sample.items()},
-    measure=lambda sample: {r: toy.extrapolated(TURNS, m) for r, m in _measured_shapes(sample).items()},
+    measure=shape_limits,
 )
 
 
-# ----------------------------------------------------------------------------------------------------------------
-# Time averages
+ORBIT_ORDER = Claim(
+    id="self_stabilization/orbit_order",
+    tier="default",
+    statement="period, stages and extremes of real orbits deviate from the averaged closed orbit as O(eta sqrt(alpha))",
+    source=SOURCE + "; theory.self_stabilization.orbits; Damian et al. 2209.15594 for gradient descent",
+    comparison=order(
+        0.1, "turns from 0.001 to 0.008 radians a step at memories up to 0.3: the second order still bends it"
+    ),
+    draw=_shapes,
+    predicted=lambda sample: dict.fromkeys(sample, np.ones(len(LEVELS))),
+    errors=shape_errors,
+)
 
 
-def _pushes(rule: str) -> np.ndarray:
-    """eps, half the square of the turn in radians a step: small enough for the rule's memory."""
-    return 10.0 ** (np.linspace(-5, -3, 4) if rule == "gd" else np.linspace(-6, -4.5, 4))
-
-
-def _averages(random: np.random.Generator, tier: str, quartic: bool = False) -> dict[str, Toys]:
+def _averages(random: np.random.Generator, tier: str, quartic: bool = False) -> Sample:
     """Level 1; with random c3 and c4 < 0, which both raise the mean; reference: predicted mean of y over alpha."""
-    rules = RULES if tier != "quick" else RULES[:2]
+    rules = AVERAGED_RULES if tier != "quick" else AVERAGED_RULES[:2]
     sample = {}
     for rule in rules:
-        point = drawn_point(rule, random, MEMORY)
+        point = drawn_point(rule, random, LONGEST)
         numbers = theorem(rule).at(**point)
         third, fourth = random.uniform(0.3, 1, 2) * (1, -1) * quartic
         jets = [
             {"alpha": alpha_of(numbers, np.sqrt(2 * eps)), "third": third, "fourth": fourth * numbers.learning_rate}
-            for eps in _pushes(rule)
+            for eps in pushes(rule)
         ]
-        made = _sample(rule, point, jets, [1.0] * len(jets))
+        made = _started_quietly(rule, point, jets, [1.0] * len(jets))
         reference = np.full(len(jets), mean_excess(numbers, jets[0], 1.0) / jets[0]["alpha"])
         sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, reference)
     return sample
@@ -176,15 +143,6 @@ def mean_excess(numbers: FilterNumbers, jet: dict[str, float], level: float) -> 
     return constant + slope * square
 
 
-_AVERAGED_TURNS = 1
-
-
-def _mean_levels(sample: dict[str, Toys]) -> dict[str, np.ndarray]:
-    """Mean over whole revolutions of the sharpness on the valley's floor, less what the loss has at s = 0."""
-    found = _turns(sample, 12_000, _AVERAGED_TURNS)
-    return {rule: np.array([one.mean for one in turns]) for rule, turns in found.items()}
-
-
 MEAN = Claim(
     id="self_stabilization/mean_sharpness",
     tier="quick",
@@ -196,8 +154,9 @@ MEAN = Claim(
     ),
     draw=_averages,
     predicted=lambda sample: dict.fromkeys(sample, np.ones(())),
-    errors=lambda sample: {rule: (_pushes(rule), np.abs(m)) for rule, m in _mean_levels(sample).items()},
+    errors=mean_errors,
 )
+
 
 EXCESS = Claim(
     id="self_stabilization/mean_sharpness_excess",
@@ -211,10 +170,7 @@ EXCESS = Claim(
     ),
     draw=partial(_averages, quartic=True),
     predicted=lambda sample: {rule: members.reference[0] for rule, members in sample.items()},
-    measure=lambda sample: {
-        rule: toy.extrapolated(np.sqrt(_pushes(rule))[::-1], (m / sample[rule].alpha)[::-1])
-        for rule, m in _mean_levels(sample).items()
-    },
+    measure=mean_limits,
 )
 
 
@@ -222,27 +178,19 @@ EXCESS = Claim(
 # Drift of gradient descent, Berthier's zeta
 
 ZETAS = np.array([0.0, 0.3, 0.6])
+"""Third derivatives over 3 at which the drift is measured."""
+
 ETA = 0.3
+"""Their learning rate."""
 
 
-def _zeta_members(zetas: np.ndarray, level: float) -> dict[str, Toys]:
+def _zeta_members(zetas: np.ndarray, level: float) -> Sample:
     """Third derivative 3 zeta, every turn."""
     numbers = theorem("gd").at(learning_rate=ETA)
     jets = [{"alpha": alpha_of(numbers, turn), "third": 3 * zeta} for zeta in zetas for turn in TURNS]
-    made = _sample("gd", {"learning_rate": ETA}, jets, [level] * len(jets))
+    made = _started_quietly("gd", {"learning_rate": ETA}, jets, [level] * len(jets))
     reference = [2 * numbers.kappa * growth_rate(numbers, jet) / jet["alpha"] for jet in jets]
     return {"gd": Toys(made.hyperparameters, made.model, made.start, made.alpha, np.array(reference))}
-
-
-def _drifts(sample: dict[str, Toys], count: int) -> np.ndarray:
-    """(zetas, turns): change of the energy over one revolution over the sum of y^2, over alpha."""
-    found = _turns(sample, _STEPS)["gd"]
-    rows = []
-    for one, alpha in zip(found, sample["gd"].alpha, strict=True):
-        energy = one.squares / 4 - alpha * np.log(one.squares) / 2
-        # the variance is about the mean: y^2 is about the edge, but the square of the mean is of higher order
-        rows.append((energy[2] - energy[0]) / (one.period * one.variance) / alpha)
-    return np.array(rows).reshape(count, len(TURNS))
 
 
 RATE = Claim(
@@ -259,8 +207,9 @@ RATE = Claim(
     ),
     draw=lambda random, tier: _zeta_members(ZETAS, float(random.uniform(0.5, 2.0))),
     predicted=lambda sample: sample["gd"].reference.reshape(len(ZETAS), -1)[:, 0],
-    measure=lambda sample: toy.extrapolated(TURNS, _drifts(sample, len(ZETAS))),
+    measure=drift_limits,
 )
+
 
 SIGN = Claim(
     id="self_stabilization/drift_sign",
@@ -275,17 +224,8 @@ SIGN = Claim(
     ),
     draw=lambda random, tier: _zeta_members(ZETAS[1:], float(random.uniform(0.5, 2.0))),
     predicted=lambda sample: np.sign(sample["gd"].reference.reshape(len(ZETAS) - 1, -1)[:, 0]),
-    measure=lambda sample: _drifts(sample, len(ZETAS) - 1),
+    measure=drifts,
 )
-
-_GRID = np.linspace(0.40, 0.54, 8)
-
-
-def _zero_crossing(sample: dict[str, Toys]) -> np.ndarray:
-    """(2,): zeta at which the extrapolated drift changes sign, from the two ends of its interval."""
-    ends = toy.extrapolated(TURNS, _drifts(sample, len(_GRID)))
-    crossings = [np.interp(0.0, -ends[:, i], _GRID) for i in (0, 1)]
-    return np.sort(np.array(crossings))
 
 
 ZERO = Claim(
@@ -296,9 +236,9 @@ ZERO = Claim(
     comparison=bracket(
         1e-3, "linear interpolation between values of zeta 0.02 apart, and the next order", ceiling=EXTRAPOLATED
     ),
-    draw=lambda random, tier: _zeta_members(_GRID, float(random.uniform(0.5, 2.0))),
+    draw=lambda random, tier: _zeta_members(GRID, float(random.uniform(0.5, 2.0))),
     predicted=lambda sample: critical_zeta(),
-    measure=_zero_crossing,
+    measure=zero_crossing,
 )
 
 

@@ -9,15 +9,14 @@ from scipy.optimize import brentq
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, measurement
-from toylab.claims.self_stabilization.cycles import SOURCE, UNIT, Toys, alpha_of, drawn_point, theorem, toys
-from toylab.experiments import toy_orbits as toy
+from toylab.claims.self_stabilization.drawn_toys import SOURCE, alpha_of, drawn_point, theorem, toys
+from toylab.experiments.relaxation_cycles import RAMPS, exit_limits, mean_balance, mean_squares
+from toylab.experiments.toys import UNIT, Sample, Toys
 
 # ----------------------------------------------------------------------------------------------------------------
 # The quiet stage: the oscillation decays below the edge, then has to grow back
 
-RULES = ("gd", "heavy_ball", "nesterov", "ema_momentum", "optimistic_gd")
-RAMPS = np.array([4e-4, 2e-4, 1e-4, 5e-5])
-"""Steps of the sharpness, in units of the edge."""
+RAMPED_RULES = ("gd", "heavy_ball", "nesterov", "ema_momentum", "optimistic_gd")
 
 ENTRY = -0.15
 """Where the quiet stage begins, in the same units."""
@@ -26,8 +25,8 @@ _FAINT = 1e-30
 """x^2/delta^2 at the start: what x does to the sharpness is rounding, until it is back."""
 
 
-def _ramps(random: np.random.Generator, tier: str) -> dict[str, Toys]:
-    rules = RULES if tier != "quick" else RULES[:2]
+def _ramps(random: np.random.Generator, tier: str) -> Sample:
+    rules = RAMPED_RULES if tier != "quick" else RAMPED_RULES[:2]
     sample = {}
     for rule in rules:
         point = drawn_point(rule, random, 0.9)
@@ -39,23 +38,6 @@ def _ramps(random: np.random.Generator, tier: str) -> dict[str, Toys]:
         start = UNIT * np.stack([np.sqrt(_FAINT * 2 * made.alpha), np.full(len(jets), ENTRY * edge)], axis=1)
         sample[rule] = Toys(made.hyperparameters, made.model, start, made.alpha, np.full(len(jets), edge))
     return sample
-
-
-def _exits(sample: dict[str, Toys]) -> dict[str, np.ndarray]:
-    """y, in units of the edge, at which the oscillation is back at the amplitude it had ten steps after the start."""
-    out = {}
-    for rule, members in sample.items():
-        steps = int(1.2 * (0.4 / RAMPS[-1]))
-        found = toy.orbits(rule, members.hyperparameters, members.model, members.start, steps)
-        rows = []
-        for amplitude, level, edge in zip(found.amplitude, found.level / UNIT, members.reference, strict=True):
-            size = np.log(amplitude[10:])
-            quiet = int(np.argmax(size < size[0] - 1.0))
-            back = quiet + int(np.argmax(size[quiet:] > size[0]))
-            share = (size[0] - size[back - 1]) / (size[back] - size[back - 1])
-            rows.append((level[10 + back - 1] + share * (level[10 + back] - level[10 + back - 1])) / edge)
-        out[rule] = np.array(rows)
-    return out
 
 
 def _predicted_exit(rule: str, point: dict[str, float]) -> float:
@@ -84,7 +66,7 @@ EXIT = Claim(
     ),
     draw=_ramps,
     predicted=lambda sample: {r: np.array(_predicted_exit(r, t.member(0))) for r, t in sample.items()},
-    measure=lambda sample: {r: toy.extrapolated(RAMPS, e) for r, e in _exits(sample).items()},
+    measure=exit_limits,
 )
 
 
@@ -92,11 +74,12 @@ EXIT = Claim(
 # Relaxation cycles
 
 MEMORIES = (0.5, 0.9)
+
 SPEEDS = np.array([1.0, 3.0, 10.0])
 """Turns per step of small orbits, in units of what the averaged orbit bears, (1 - b)^2/(pi (1 + b))."""
 
 
-def _long_runs(random: np.random.Generator, tier: str) -> dict[str, Toys]:
+def _long_runs(random: np.random.Generator, tier: str) -> Sample:
     """Heavy ball, with the weak slope along u that keeps the oscillation from dying out."""
     sample = {}
     for memory in MEMORIES[: 1 if tier == "quick" else 2]:
@@ -108,30 +91,6 @@ def _long_runs(random: np.random.Generator, tier: str) -> dict[str, Toys]:
         scale = np.sqrt(made.alpha * numbers.gain / numbers.kappa)
         sample[f"momentum {memory}"] = Toys(made.hyperparameters, made.model, made.start, made.alpha, scale)
     return sample
-
-
-_LONG, _SETTLED = 120_000, 30_000
-
-
-def _balance(sample: dict[str, Toys]) -> dict[str, np.ndarray]:
-    """(members, 3): mean of x^2 over alpha; largest x^2 over 2 alpha; mean deviation of the sharpness over its unit.
-
-    Over a whole number of cycles: between the first and the last time that the sharpness rises through its mean.
-    """
-    out = {}
-    for label, members in sample.items():
-        path = (
-            toy.paths("heavy_ball", members.hyperparameters, members.model, members.start, _LONG)[:, _SETTLED:] / UNIT
-        )
-        rows = []
-        for (x, s), alpha, unit in zip(path.transpose(0, 2, 1), members.alpha, members.reference, strict=True):
-            mean = s.mean()
-            rises = np.flatnonzero((s[:-1] < mean) & (s[1:] >= mean))
-            first, last = rises[0] + 1, rises[-1] + 1
-            square = x[first:last] ** 2
-            rows.append([square.mean() / alpha, square.max() / (2 * alpha), s[first:last].mean() / unit])
-        out[label] = np.array(rows)
-    return out
 
 
 BALANCE = Claim(
@@ -147,11 +106,11 @@ BALANCE = Claim(
     ),
     draw=_long_runs,
     predicted=lambda sample: {label: np.full(len(t.alpha), 2.0) for label, t in sample.items()},
-    measure=lambda sample: {r: np.stack([b[:, 0], b[:, 0]], axis=-1) for r, b in _balance(sample).items()},
+    measure=mean_squares,
 )
 
 
-def _told(measured: dict[str, np.ndarray]) -> str:
+def _finding(measured: dict[str, np.ndarray]) -> str:
     rows = [
         f"{label}: " + ", ".join(f"{burst:.0f} (mean y {mean:.1f})" for _, burst, mean in values)
         for label, values in measured.items()
@@ -172,8 +131,9 @@ RELAXATION = Claim(
     source="runs of the rule",
     comparison=measurement(),
     draw=_long_runs,
-    measure=_balance,
-    finding=_told,
+    measure=mean_balance,
+    finding=_finding,
 )
+
 
 CLAIMS = [EXIT, BALANCE, RELAXATION]

@@ -1,32 +1,31 @@
-"""Where rules settle on a curve of minima when nothing pushes: real runs against the derived law.
-
-Every run starts beside a minimum that is sharper than the edge by a chosen excess y_0 and goes on until it has come
-to rest; measured is the sharpness of the minimum that it rests at.
-"""
+"""Where rules settle on a curve of minima when nothing pushes: real runs against the derived law."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import sympy as sp
-from jax import Array, lax
 
 import theory
 from theory.self_stabilization.settling import LOCAL, Settling, curve_of_minima, settled, settling_law
-from theory.toy_losses.second_order_model import second_order_settling
 from toylab import problems
 from toylab.claims.ceilings import EXACT
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, equality, order
-from toylab.models.optimizer import discrete_steps
+from toylab.experiments.settling_runs import (
+    FAR,
+    Runs,
+    deviations,
+    far_gaps,
+    quadratic_coefficient,
+    relative_deviations,
+    spread_of_starts,
+)
 from toylab.optimizers import NAMED
-from toylab.problems import Problem
 
 SOURCE = (
     "derived by theory.self_stabilization.settling from the rule's traced filter and the traced loss; "
@@ -43,28 +42,7 @@ RULES: dict[str, tuple[str, dict[str, float]]] = {
 """Label -> rule and hyperparameters other than the learning rate."""
 
 STEEPNESS = {"product_regression": 1.0, "minimalist": 2.0, "hyperbolic_product": 1.0}
-"""Sharpness over x^2 + y^2 at the minima x y = 1 of each loss (its docstring)."""
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Runs of one rule on one loss: ``eta`` and ``edge`` (runs,), ``start`` (runs, 2), and how many steps they get.
-
-    ``place`` (runs,): x^2 + y^2 at the minimum whose sharpness is ``edge`` = k*/eta; ``excess`` (runs,): y_0.
-    ``law`` (runs,): what theory expects of y_f, for claims about the *order* of the deviation from it, whose
-    prediction is the exponent alone.
-    """
-
-    loss: str
-    rule: str
-    settings: dict[str, float]
-    place: np.ndarray
-    eta: np.ndarray
-    edge: np.ndarray
-    excess: np.ndarray
-    start: np.ndarray
-    law: np.ndarray
-    steps: int
+"""Sharpness over x^2 + y^2 at the minima x y = 1 of each loss, see its docstring."""
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -140,39 +118,12 @@ def runs_from(loss: str, label: str, place: np.ndarray, scaled: np.ndarray, unit
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Experiments
-
-
-@partial(jax.jit, static_argnames=("rule", "settings"))
-def _rest(problem: Problem, eta: Array, start: Array, steps: Array, rule: str, settings: tuple) -> Array:
-    """Weights after ``steps`` steps of optax's own transform, from each start; all members at once."""
-
-    def one(rate: Array, weights: Array) -> Array:
-        kernel = discrete_steps(problem, NAMED[rule](learning_rate=rate, **dict(settings)))
-        return lax.fori_loop(0, steps, lambda _, now: kernel.step(now)[0], kernel.init(weights)).params
-
-    return jax.vmap(one)(eta, start)
-
-
-@jax.jit
-def _sharpness(problem: Problem, weights: Array) -> Array:
-    """Top Hessian eigenvalue (runs,) by autodiff."""
-    return jax.vmap(lambda w: jnp.linalg.eigvalsh(jax.hessian(problem.value)(w))[-1])(weights)
-
-
-def settled_excess(runs: Runs) -> np.ndarray:
-    """Measured y_f (runs,): sharpness where each run rests, minus the edge."""
-    problem = problems.NAMED[runs.loss]()
-    settings = tuple(sorted(runs.settings.items()))
-    weights = _rest(problem, jnp.asarray(runs.eta), jnp.asarray(runs.start), runs.steps, runs.rule, settings)
-    return np.asarray(_sharpness(problem, weights)) - runs.edge
-
-
-# ---------------------------------------------------------------------------------------------------------------
 # Near start
 
 NEAR = ("gd", "heavy_ball .5", "nesterov .5", "ema_momentum .7")
+
 SMALL = 0.2 * 2.0 ** (-np.arange(5) / 2)
+
 NODES = np.sqrt(0.085 + 0.075 * np.cos(np.pi * (2 * np.arange(7) + 1) / 14))
 
 
@@ -184,32 +135,6 @@ def _near(random: np.random.Generator, tier: str, scaled: np.ndarray) -> dict[st
         for i, loss in enumerate(STEEPNESS)
         for j, label in enumerate(labels)
     }
-
-
-def _deviations(sample: dict[str, Runs]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Half swing d = (y_0 - y_f)/2, and the deviation of y_0 + y_f from the law at equal d.
-
-    At equal d instead of equal y_0 (to first order, a factor 1 + (y_0 + y_f)/d) every second power drops out.
-    """
-    out = {}
-    for name, runs in sample.items():
-        rest = settled_excess(runs)
-        half = (runs.excess - rest) / 2
-        out[name] = (half, np.abs(rest - runs.law) * (1 + (runs.excess + rest) / half))
-    return out
-
-
-def _bend(sample: dict[str, Runs]) -> dict[str, np.ndarray]:
-    """c in y_f = -y_0 + c y_0^2 + ...: with d = (y_0 - y_f)/2, (y_0 + y_f)/d^2 is even in d, since every orbit can be
-    run backwards; its value at 0 by interpolation in d^2.
-    """
-    out = {}
-    for name, runs in sample.items():
-        rest = settled_excess(runs)
-        half_sq = ((runs.excess - rest) / 2) ** 2
-        powers = np.linalg.solve(np.vander(half_sq / half_sq.max(), increasing=True), (runs.excess + rest) / half_sq)
-        out[name] = powers[0]
-    return out
 
 
 def _reflections(sample: dict[str, Runs]) -> dict[str, np.ndarray]:
@@ -229,8 +154,9 @@ ORDER = Claim(
     ),
     draw=partial(_near, scaled=SMALL),
     predicted=lambda sample: dict.fromkeys(sample, 4.0),
-    errors=_deviations,
+    errors=deviations,
 )
+
 
 REFLECTION = Claim(
     id="self_stabilization/settling_reflection",
@@ -244,8 +170,9 @@ REFLECTION = Claim(
     ),
     draw=partial(_near, scaled=NODES),
     predicted=_reflections,
-    measure=_bend,
+    measure=quadratic_coefficient,
 )
+
 
 # ---------------------------------------------------------------------------------------------------------------
 # All starts
@@ -268,11 +195,6 @@ def _all_starts(random: np.random.Generator, tier: str) -> dict[str, Runs]:
     }
 
 
-def _relative_deviations(sample: dict[str, Runs]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """1/(x^2 + y^2), and the relative deviation from the law."""
-    return {name: (1 / runs.place, np.abs(settled_excess(runs) / runs.law - 1)) for name, runs in sample.items()}
-
-
 REGIMES = Claim(
     id="self_stabilization/settling_all_starts",
     tier="default",
@@ -282,11 +204,11 @@ REGIMES = Claim(
     comparison=order(0.1, "slopes over a factor 2.5 in steepness; the next term is two powers smaller, times up to 6"),
     draw=_all_starts,
     predicted=lambda sample: dict.fromkeys(sample, 2.0),
-    errors=_relative_deviations,
+    errors=relative_deviations,
 )
 
-FAR = np.array([16.0, 19.0, 23.0, 28.0, 34.0])
 FAR_LABELS = ("gd", "heavy_ball .5", "nesterov .5")
+
 FAR_EXCESS = (0.04, 0.08, 0.14)
 
 
@@ -310,16 +232,6 @@ def _far_limit(label: str) -> float:
     return float(sp.limit(sp.cancel(sp.together(gap * (p**2 + p**-2))), p, sp.oo))
 
 
-def _far_gaps(sample: dict[str, Runs]) -> dict[str, np.ndarray]:
-    """y_f (x^2 + y^2) in the limit of steep minima, by interpolation in 1/(x^2 + y^2)^2, for each starting excess."""
-    out = {}
-    for label, runs in sample.items():
-        gaps = (settled_excess(runs) * runs.place).reshape(len(FAR), -1)
-        inverse = (runs.place.reshape(gaps.shape)[:, 0] / runs.place.min()) ** -2
-        out[label] = np.linalg.solve(np.vander(inverse, increasing=True), gaps)[0]
-    return out
-
-
 GAP = Claim(
     id="self_stabilization/settling_far_gap",
     tier="quick",
@@ -333,17 +245,8 @@ GAP = Claim(
     ),
     draw=_far_starts,
     predicted=lambda sample: {label: np.full(len(FAR_EXCESS), _far_limit(label)) for label in sample},
-    measure=_far_gaps,
+    measure=far_gaps,
 )
-
-
-def _spread(sample: dict[str, Runs]) -> dict[str, np.ndarray]:
-    """Largest difference of y_f between starts, relative to y_f, for each place; all places are one member."""
-    out = {}
-    for label, runs in sample.items():
-        rest = settled_excess(runs).reshape(len(FAR), -1)
-        out[label] = np.ptp(rest, axis=1) / np.abs(rest).min(axis=1)
-    return out
 
 
 FORGOTTEN = Claim(
@@ -359,87 +262,8 @@ FORGOTTEN = Claim(
     ),
     draw=_far_starts,
     predicted=lambda sample: dict.fromkeys(sample, 0.0),
-    measure=_spread,
+    measure=spread_of_starts,
 )
 
-# ---------------------------------------------------------------------------------------------------------------
-# The second-order regression model
 
-
-@dataclass(frozen=True)
-class Regression:
-    """``epsilon`` (values,), ``target`` (members,), ``start`` (members, values, 2), learning rate and steps."""
-
-    epsilon: np.ndarray
-    target: np.ndarray
-    start: np.ndarray
-    eta: float
-    steps: int
-
-
-def _regression(random: np.random.Generator, tier: str, smallest: float) -> Regression:
-    """Minima that are sharper than 2/eta by 5% to 30%, and a small residual; epsilon from 1e-2 down."""
-    eta, members = 0.5, {"quick": 3, "default": 10, "long": 100}[tier]
-    epsilon = np.geomspace(1e-2, smallest, 6)
-    target = random.uniform(0.1, 0.6, members) / eta
-    kernel = (2 / eta * random.uniform(1.05, 1.3, members))[:, None]
-    rising = (kernel - 2 * target[:, None]) / (1 + epsilon)  # epsilon t2^2
-    start = np.stack([np.sqrt(2 * target[:, None] + rising) + 1e-3, np.sqrt(rising / epsilon)], axis=-1)
-    return Regression(epsilon, target, start, eta, int(150 / epsilon.min()))
-
-
-@partial(jax.jit, static_argnames="eta")
-def _regression_rest(epsilon: Array, target: Array, start: Array, steps: Array, eta: float) -> Array:
-    """Top Hessian eigenvalue where each run (members, values) rests."""
-
-    def one(curvature: Array, goal: Array, weights: Array) -> Array:
-        problem = problems.second_order_model(curvature, goal, weights)
-        kernel = discrete_steps(problem, NAMED["gd"](learning_rate=eta))
-        last = lax.fori_loop(0, steps, lambda _, now: kernel.step(now)[0], kernel.init(weights)).params
-        return jnp.linalg.eigvalsh(jax.hessian(problem.value)(last))[-1]
-
-    return jax.vmap(lambda e, g, w: jax.vmap(one, (0, None, 0))(e, g, w), (None, 0, 0))(epsilon, target, start)
-
-
-def _below_edge(sample: Regression) -> np.ndarray:
-    """Sharpness at rest minus 2/eta, (members, values)."""
-    rest = _regression_rest(sample.epsilon, sample.target, sample.start, sample.steps, sample.eta)
-    return np.asarray(rest) - 2 / sample.eta
-
-
-def _limit_of_gap(sample: Regression) -> np.ndarray:
-    """(sharpness at rest - 2/eta)/epsilon for epsilon -> 0, by interpolation in epsilon."""
-    scaled = _below_edge(sample) / sample.epsilon
-    powers = np.vander(sample.epsilon / sample.epsilon.max(), increasing=True)
-    return np.linalg.solve(powers, scaled.T)[0]
-
-
-KERNEL = Claim(
-    id="self_stabilization/second_order_model_gap",
-    tier="quick",
-    statement="the second-order regression model settles at sharpness 2/eta - (epsilon/2)(1/eta - E) + O(epsilon^2)",
-    source="derived by theory.toy_losses.second_order_model; model: Agarwala et al. 2210.04860, section 3",
-    comparison=equality(
-        1e-7,
-        "interpolation at six epsilon <= 1e-2 leaves 1e-9; rounding of 1e5 steps, 1e-14 of the sharpness, is divided "
-        "by epsilon and magnified tenfold",
-    ),
-    draw=partial(_regression, smallest=1e-3),
-    predicted=lambda sample: np.asarray(
-        second_order_settling().numeric("gap")(learning_rate=sample.eta, target=sample.target)
-    ),
-    measure=_limit_of_gap,
-)
-
-KERNEL_ORDER = Claim(
-    id="self_stabilization/second_order_model_order",
-    tier="quick",
-    statement="the second-order regression model settles off 2/eta in proportion to epsilon",
-    source="Agarwala et al. 2210.04860; derived by theory.toy_losses.second_order_model",
-    comparison=order(0.02, "the next term is epsilon <= 1e-2 times the first"),
-    draw=partial(_regression, smallest=1e-4),
-    predicted=lambda sample: np.ones(len(sample.target)),
-    errors=lambda sample: {"sharpness at rest": (sample.epsilon, np.abs(_below_edge(sample)))},
-)
-
-CLAIMS = [ORDER, REFLECTION, REGIMES, GAP, FORGOTTEN, KERNEL, KERNEL_ORDER]
+CLAIMS = [ORDER, REFLECTION, REGIMES, GAP, FORGOTTEN]

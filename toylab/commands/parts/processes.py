@@ -29,13 +29,13 @@ def usual_jobs() -> int:
 
 def families(claims: Sequence[Any]) -> list[list[str]]:
     """The ids of claims whose experiments are of one module, and may share runs and compiled programs."""
-    found: dict[str, list[str]] = {}
+    by_module: dict[str, list[str]] = {}
     for claim in claims:
         function = claim.errors or claim.measure
         while isinstance(function, partial):
             function = function.func
-        found.setdefault(function.__module__, []).append(claim.id)
-    return list(found.values())
+        by_module.setdefault(function.__module__, []).append(claim.id)
+    return list(by_module.values())
 
 
 def run_apart(claims: Sequence[Any], jobs: int, **how: Any) -> Iterator[dict[str, Any]]:
@@ -55,53 +55,53 @@ def run_apart(claims: Sequence[Any], jobs: int, **how: Any) -> Iterator[dict[str
         tasks.put(family)
     workers: list[_Worker] = []
 
-    def hired() -> _Worker:
+    def started() -> _Worker:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(tasks, theirs, how, double), daemon=True)
-        with _deaf():  # Ctrl-C is the business of this process
+        with _without_interrupts():  # Ctrl-C is the business of this process
             process.start()
         theirs.close()
         return _Worker(process, ours)
 
     try:
-        workers.extend(hired() for _ in range(jobs))
+        workers.extend(started() for _ in range(jobs))
         while waiting:
-            for ready in wait([worker.heard for worker in workers]):
-                worker = next(one for one in workers if one.heard is ready)
+            for ready in wait([worker.messages for worker in workers]):
+                worker = next(one for one in workers if one.messages is ready)
                 try:
-                    what, told = worker.heard.recv()
+                    kind, message = worker.messages.recv()
                 except EOFError:
                     workers.remove(worker)
                     worker.process.join()
-                    worker.heard.close()
+                    worker.messages.close()
                     if worker.family:
                         first, *rest = worker.family
                         tasks.put(rest)
                         yield _lost(waiting.pop(first), worker.process.exitcode)
-                    workers.append(hired())
+                    workers.append(started())
                     continue
-                if what == "family":
-                    worker.family = told
+                if kind == "family":
+                    worker.family = message
                 else:
                     worker.family = worker.family[1:]
-                    del waiting[told["id"]]
-                    yield told
+                    del waiting[message["id"]]
+                    yield message
     finally:
         for worker in workers:
             worker.process.terminate()
         for worker in workers:
             worker.process.join()
-            worker.heard.close()
+            worker.messages.close()
         tasks.cancel_join_thread()
         tasks.close()
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, what it says, and what is left of the family that it works on."""
+    """A process, the pipe that its messages come through, and the ids left of the family that it works on."""
 
     process: Any
-    heard: Any
+    messages: Any
     family: list[str] = field(default_factory=list)
 
 
@@ -113,8 +113,8 @@ def _lost(claim: Any, code: int | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _deaf() -> Generator[None]:
-    """Without Ctrl-C, which a process that is started here inherits."""
+def _without_interrupts() -> Generator[None]:
+    """Ctrl-C is ignored meanwhile, and by a process that is started meanwhile, which inherits that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -125,7 +125,7 @@ def _deaf() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(tasks: Any, heard: Any, how: dict[str, Any], double: bool) -> None:
+def _work(tasks: Any, messages: Any, how: dict[str, Any], double: bool) -> None:
     """One process: says which family it takes, and then each record."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -138,9 +138,9 @@ def _work(tasks: Any, heard: Any, how: dict[str, Any], double: bool) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         while True:
             family = tasks.get()
-            heard.send(("family", family))
+            messages.send(("family", family))
             for name in family:
-                heard.send(("record", run_claim(claims[name], **how).to_json()))
+                messages.send(("record", run_claim(claims[name], **how).to_json()))
 
 
 def _end_with_parent() -> None:

@@ -49,7 +49,7 @@ def test_a_number_of_processes_is_at_least_one(planted_claims, capsys):
 
 
 PARENT = """
-import toylab.claims.noise.quadratics
+import toylab.claims.noise.mean_square
 from toylab.claims import discovered
 from toylab.commands.parts.processes import run_apart
 

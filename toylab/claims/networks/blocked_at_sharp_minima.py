@@ -229,7 +229,7 @@ def _by_rate(sample: Any) -> dict[str, np.ndarray]:
     return {f"eta {eta:g}": each for eta, each in zip(RATES, sharp, strict=True)}
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
+def _finding(found: dict[str, np.ndarray]) -> str:
     listed = "; ".join(f"{label}: {', '.join(f'{s:.0f}' for s in values)}" for label, values in found.items())
     return (
         f"Sharpness of Adam (b2 .99) at the loss {SHARED_LOSS:g}, three seeds: {listed}.  At equal loss smaller steps "
@@ -244,7 +244,7 @@ BY_RATE = Claim(
     source="measured; " + SOURCE,
     comparison=measurement(),
     measure=_by_rate,
-    finding=_told,
+    finding=_finding,
 )
 
 
@@ -259,7 +259,7 @@ def _survivors(sample: Any) -> dict[str, np.ndarray]:
     return {rule: np.array([np.sum(status == toylab.Status.completed), status.size]) for rule, status in both.items()}
 
 
-def _counted(found: dict[str, np.ndarray]) -> str:
+def _finding_of_survivors(found: dict[str, np.ndarray]) -> str:
     listed = ", ".join(f"{int(done)} of {int(all_)} with {rule}" for rule, (done, all_) in found.items())
     return f"Runs that survive 4,000 steps with their second moments frozen at step 500, 1000 or 2000: {listed}."
 
@@ -271,7 +271,7 @@ SURVIVORS = Claim(
     source="measured; momentum undoes the damping of self-stabilization (self_stabilization/*)",
     comparison=measurement(),
     measure=_survivors,
-    finding=_counted,
+    finding=_finding_of_survivors,
 )
 
 CLAIMS = [STOPPED, PASSING, FROZEN, LEFT_BEHIND, FORGETFUL, BY_RATE, SURVIVORS]
