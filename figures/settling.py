@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from theory.self_stabilization.settling import settled
+from theory.self_stabilization.reflection import settled
 from toylab import problems
 from toylab.claims.self_stabilization import settling as laws
 from toylab.models import rollout

@@ -19,7 +19,9 @@ from theory.edges.growth import growth_law
 from theory.edges.linear_stability import Edge, EdgeNumbers, cached_edge, edge
 from theory.edges.sam import sam_edge
 from theory.errors import BadFactory, CannotTrace, DerivationTimeout, NoLinearEdge, Refusal
-from theory.losses.taylor import averaged_gradient, expand, local_jet
+from theory.losses.mean_gradient import averaged_gradient
+from theory.losses.plane_jet import local_jet
+from theory.losses.taylor import expand
 from theory.noise.mean_square import mean_square_edge
 from theory.self_stabilization.any_rule import Stabilization, stabilization
 from theory.self_stabilization.drift import drift_law

@@ -13,7 +13,9 @@ from functools import lru_cache
 
 import sympy as sp
 
-from theory.losses.taylor import S, averaged_gradient, symbolic_jet, x
+from theory.losses.mean_gradient import averaged_gradient
+from theory.losses.plane_jet import S, symbolic_jet
+from theory.losses.taylor import x
 from theory.theorem import Theorem
 
 eta = sp.Symbol("eta", positive=True)

@@ -1,8 +1,8 @@
 """Whether second moments settle at the edge: the balanced 2-cycle of an adaptive rule on a quadratic, its stability.
 
-A rule with one second moment, let go on S x^2/2 with eps = 0, has a 2-cycle x_n = (-1)^n X on which the second moment
-stands still and S is at the edge: this is where a central flow puts it.  Turned with the cycle, the rule's step on
-(w, fast, slow) has a fixed point there; its Jacobian tells whether the rule stays or circles the edge.
+A rule with one second moment, adaptive (not frozen), has a 2-cycle x_n = (-1)^n X on S x^2/2 with eps = 0, on which
+the second moment stands still and S is at the edge: this is where a central flow puts it.  Turned with the cycle, the
+rule's step on (w, fast, slow) has a fixed point there; its Jacobian tells whether the rule stays or circles the edge.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from theory.averages.gradient_descent import (
     variance,
 )
 from theory.averages.slow_state import G, backward_rate, q
-from theory.losses.taylor import S
+from theory.losses.plane_jet import S
 from theory.theorem import Theorem
 
 beta2 = sp.Symbol("beta2", positive=True)

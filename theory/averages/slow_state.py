@@ -20,8 +20,8 @@ from theory.simplify import tidy
 from theory.tracing.arrays import objects
 from theory.tracing.factory_step import g, trace_factory, trace_with, w
 from theory.tracing.interpreter import evaluate
-from theory.tracing.parities import Roles
-from theory.tracing.schedules import Schedule, each, limit
+from theory.tracing.parities import Parities
+from theory.tracing.schedules import AutonomousState, each, limit
 from theory.tracing.symbols import T
 
 G = sp.Symbol("gbar", real=True)
@@ -86,24 +86,24 @@ class UncutStep:
 def uncut_step(factory: Callable, theorem: Edge, **settings: Any) -> UncutStep:
     """The rule's step in the symbols of its edge ``theorem``, without holding the slow state."""
     traced = trace_factory(factory, settings)
-    schedule = Schedule(traced, None)
-    roles = Roles(traced, schedule)
+    autonomous = AutonomousState(traced, None)
+    parities = Parities(traced, autonomous)
     fast = list(theorem.step_map)[1:]
     slow_supply, fast_supply = iter(theorem.slow), iter(fast)
     named = {
         i: each(traced.init[i].shape, lambda _, source=source: next(source))
-        for leaves, source in ((roles.slow, slow_supply), (roles.fast, fast_supply))
+        for leaves, source in ((parities.slow, slow_supply), (parities.fast, fast_supply))
         for i in leaves
     }
-    leaves = [named[i] if i in named else schedule.before[i] for i in range(len(traced.init))]
-    decide = _Decider(schedule, theorem.slow, tuple(fast))
+    leaves = [named[i] if i in named else autonomous.before[i] for i in range(len(traced.init))]
+    decide = _Decider(autonomous, theorem.slow, tuple(fast))
     hyper = [objects(s) for s in traced.parameters.symbols.values()]
     out = evaluate(traced.closed, [*hyper, objects(w), objects(g), *leaves], decide)
     after = {
         leaf: sp.sympify(raw) for i in named for leaf, raw in zip(named[i].ravel(), out[1 + i].ravel(), strict=True)
     }
     pair = trace_with(factory, traced.parameters, [], (2,))
-    shared = tuple(leaf for i in roles.slow if pair.init[i].shape[:1] != (2,) for leaf in named[i].ravel())
+    shared = tuple(leaf for i in parities.slow if pair.init[i].shape[:1] != (2,) for leaf in named[i].ravel())
     return UncutStep(sp.sympify(out[0].item()), after, shared)
 
 

@@ -145,9 +145,9 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
         except Refusal:
             raise
         except _BEYOND_SYMPY as error:
-            told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            message = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise CannotTrace(
-                f"the derivation broke down, no theorem follows ({told})",
+                f"the derivation broke down, no theorem follows ({message})",
                 "fix some hyperparameters or simplify the rule's case distinctions; toylab.filters may still take it",
             ) from error
 

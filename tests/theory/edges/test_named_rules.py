@@ -28,8 +28,8 @@ _EMA = 2 * (1 + beta1) / ((1 - beta1) * eta)
 _NADAM = 2 * (1 + beta1) / ((1 - beta1) * (1 + 2 * beta1) * eta)
 _DECAYED = (2 - eta * omega) / 2
 
-# Worked out by hand: THEORY.md section 1; decoupled decay multiplies by (2 - eta omega)/2; quasi-hyperbolic and
-# optimistic gradient from k* = 2/Q(-1), Q(z) = 1 - mix + mix (1 - b) z/(z - b) and alpha + beta - beta/z.
+# Worked out by hand: k* = 2/Q(-1) with the filter of each rule; decoupled decay multiplies by (2 - eta omega)/2;
+# quasi-hyperbolic and optimistic gradient have Q(z) = 1 - mix + mix (1 - b) z/(z - b) and alpha + beta - beta/z.
 KNOWN = {
     "gd": _GD, "rmsprop": _GD, "rmsprop_centered": _GD, "adagrad": _GD,
     "heavy_ball": _TRACE, "rmsprop_momentum": _TRACE, "nesterov": _NESTEROV, "rmsprop_nesterov": _NESTEROV,

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from theory.errors import CannotTrace
-from theory.losses.taylor import Jet, NoExpansion, averaged_gradient, expand, local_jet, symbolic_jet
+from theory.losses.mean_gradient import averaged_gradient
+from theory.losses.plane_jet import Jet, local_jet, symbolic_jet
+from theory.losses.taylor import NoExpansion, expand
 from theory.losses.taylor import s as s_
 from theory.losses.taylor import x as x_
 

@@ -172,7 +172,7 @@ def _series_agrees(theorem):
 
 
 def test_momentum_destabilises():
-    """THEORY's number: heavy ball grows (1 + b)/(1 - b)^3 times as fast as gradient descent, 1900 at b = 0.9."""
+    """Known by hand: heavy ball grows (1 + b)/(1 - b)^3 times as fast as gradient descent, 1900 at b = 0.9."""
     heavy, plain = (cached_stabilization(NAMED[n]).at(learning_rate=0.1) for n in ("heavy_ball", "gd"))
     np.testing.assert_allclose(heavy.kappa * heavy.lag / (plain.kappa * plain.lag), 1900, rtol=1e-12)
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory.two_cycles import bifurcation as law
+from theory.two_cycles.harmonic_balance import balance
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import bracket, equality, order, sign
@@ -100,7 +101,7 @@ def _formula(rule: str, name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _balance() -> Any:
-    return law.balance(quartic_loss)
+    return balance(quartic_loss)
 
 
 def _number(rule: str, name: str, drawn: Drawn, **more: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from theory.losses.taylor import averaged_gradient
+from theory.losses.mean_gradient import averaged_gradient
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import order
 from toylab.problems import digits_mlp
@@ -67,7 +67,7 @@ AVERAGE = Claim(
     id="self_stabilization/averaged_gradient",
     tier="quick",
     statement="on a network the mean of grad L over w +- x u is grad L + (x^2/2) grad S + O(x^4)",
-    source="theory.losses.taylor.averaged_gradient; Cohen et al. 2207.14484 (talk), Damian et al. 2209.15594",
+    source="theory.losses.mean_gradient.averaged_gradient; Cohen et al. 2207.14484 (talk), Damian et al. 2209.15594",
     comparison=order(
         0.1, "amplitudes from 1/128 to 1/8 of a unit weight: the sixth order is some per cent of the fourth"
     ),

@@ -18,7 +18,9 @@ import sympy as sp
 from jax import Array, lax
 
 import theory
-from theory.self_stabilization.settling import LOCAL, Settling, curve_of_minima, settled, settling_law
+from theory.self_stabilization.minima_curves import LOCAL, curve_of_minima
+from theory.self_stabilization.reflection import settled
+from theory.self_stabilization.settling import Settling, settling_law
 from theory.toy_losses.second_order_model import second_order_settling
 from toylab import problems
 from toylab.claims.ceilings import EXACT
