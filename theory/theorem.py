@@ -17,6 +17,16 @@ class Theorem:
     source       the code, or the paper and equation, that it was derived from
     expressions  name -> SymPy expression, the formulas of the theorem
     arguments    parameter name -> symbol, the arguments of `numeric`
+
+    Example:
+        >>> import optax, theory
+        >>> theorem = theory.edge(optax.sgd, momentum=0.9)
+        >>> print(theorem.statement)
+        sgd loses stability by a flip where lambda_max(P^-1 H) = 2*(beta1 + 1)/eta
+        >>> print(theorem.expressions["gain_nyquist"], theorem.arguments["momentum"])
+        1/(beta1 + 1) beta1
+        >>> round(float(theorem.numeric("threshold")(learning_rate=0.1, momentum=0.5)), 4)
+        30.0
     """
 
     statement: str

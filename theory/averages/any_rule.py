@@ -76,6 +76,12 @@ def central_flow_law(factory: Callable, **settings: Any) -> CentralFlow:
     Source: derived here; for gradient descent and RMSProp Cohen, Damian et al. 2410.24206.
     Raises what `theory.edge` raises, and `NoLinearEdge` for a crossing that is not a flip, where averages do not follow
     the mean gradient (Q(1) not positive and finite, a structural root, decay inside the filter).
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.central_flow_law(optax.sgd)
+        >>> print(law.critical, law.speed, law.variance)
+        2 1 2*gS/SS
     """
     return cached_central_flow(factory, tuple(settings.items()))
 

@@ -32,6 +32,12 @@ def toy_centre() -> Theorem:
 
     The origin 2/eta - (3/2) zeta eta eps from which the slow motion of the toy counts y is not this centre: it leaves
     out (9/2) zeta^2 eta eps, the part of the mean offset of x that is due to the oscillation itself.
+
+    Example:
+        >>> import theory
+        >>> law = theory.toy_centre()
+        >>> print(law.expressions["mean_square_x"], "and", law.expressions["mean_x"])
+        2*eps and -eps*eta*(3*zeta - 1)/2
     """
     a, ripple, height = sp.symbols("a c Y", real=True)
     means, swings = [], []
@@ -104,6 +110,11 @@ def flip_variance() -> Theorem:
     excess the cycle X ± A has A^2 = `cycle_variance`, the flow's point of rest the variance `flow_variance`, which is
     `share` of it: a flow that stops at third derivatives of the loss leaves out what c4 adds to the curvature that a
     swing of finite length sees.
+
+    Example:
+        >>> import theory
+        >>> print(theory.flip_variance().expressions["share"])
+        -a*c4/(3*c3**2) + 1
     """
     a, c3, c4, w = sp.symbols("a c3 c4 w", real=True)
     excess = sp.Symbol("delta", positive=True)

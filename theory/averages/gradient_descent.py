@@ -65,6 +65,11 @@ def central_flow_gd() -> Theorem:
     oscillation adds to the mean loss, and `mean_gradient_sq`, the mean of |grad L|^2 over the oscillation.
 
     Below the edge, and where `variance` is not positive, sigma^2 = 0: the flow then leaves the edge downwards.
+
+    Example:
+        >>> import theory
+        >>> print(theory.central_flow_gd().expressions["variance"])
+        2*gS/SS
     """
     gram = sp.Matrix([[gradient_sq, -sharpening], [-sharpening, slope_sq]])
 
@@ -125,6 +130,11 @@ def central_flow_gd_block() -> Theorem:
     **Expressions**: `drive` (3, 1), A, and `system` (3, 3), B, on (X11, X12, X22), so that X = -B^-1 A wherever that
     is positive definite; `objective`; `complementarity` <X, A + B[X]>; `loss_rate` = -|w'|^2/eta + <X, A + B[X]>/2,
     hence -|w'|^2/eta along the flow; `speed_sq`.  Arguments `g11`.., `G1111`.., `X11`.., `gradient_sq`.
+
+    Example:
+        >>> import theory
+        >>> print(theory.central_flow_gd_block().expressions["drive"].T)
+        Matrix([[eta*g11, eta*g12, eta*g22]])
     """
     entries = sp.symbols("X11 X12 X22", real=True)
     first = sp.symbols("g11 g12 g22", real=True)

@@ -35,6 +35,11 @@ def balance_law(factory: Callable, **settings: Any) -> Theorem:
 
     Assumes one weight, eps = 0, no decay, t -> infinity.  Raises what `theory.edge` raises, and `NoLinearEdge` for
     rules without exactly one second moment that comes to rest.
+
+    Example:
+        >>> import optax, theory
+        >>> print(theory.balance_law(optax.rmsprop).expressions["polynomial"])
+        beta2 + z**2 + z*(1 - 3*beta2)
     """
     theorem = cached_edge(factory, tuple(settings.items()))
     require_central(theorem)

@@ -56,6 +56,14 @@ def sam_edge(normalised: bool = True) -> Theorem:
     is below k*.  |g| = G is the gradient norm, which must be dominated by other directions than u (`sam_cycle` has the
     case where it is not).  Expressions: ``preconditioned_hessian``, the slope; ``threshold`` of lambda, in which G
     drops out.
+
+    Example:
+        >>> import theory
+        >>> print(theory.sam_edge().statement)
+        SAM loses stability where eta lambda (1 + rho lambda/|g|) = k*
+        >>> threshold = theory.sam_edge().numeric("threshold")
+        >>> round(float(threshold(learning_rate=0.1, rho=0.05, gradient_norm=1.0, edge_gain=2.0)), 4)
+        12.3607
     """
     slope = tidy(sp.diff(perturbed_gradient(normalised), _x).subs(_x, 0))
     roots = sp.solve(sp.expand(eta * slope - edge_gain), curvature)

@@ -19,6 +19,12 @@ def averaged_gradient(dimension: int = 2, order: int = 5) -> Theorem:
     the odd part in x cancels; what is left at second order is d^3L[u, u, .], which first-order perturbation of the
     eigenvalue problem (H(w) - S(w)) u(w) = 0 shows to be grad S.  Hence, once x^2 > 2 |grad L|/|grad S|, descent
     along the averaged gradient is descent of the sharpness.  Source: Cohen et al. 2022; Damian et al. 2022
+
+    Example:
+        >>> import theory
+        >>> law = theory.averaged_gradient(order=3)
+        >>> print(law.expressions["mean_gradient_1"], "with dS/ds =", law.expressions["sharpness_slope_1"])
+        L_01 + L_21*x**2/2 with dS/ds = L_21
     """
     if dimension < 2 or order < 3:
         raise NoExpansion(f"got dimension {dimension} and order {order}; at least 2 and 3 are needed")

@@ -83,6 +83,12 @@ def local_jet(loss: Callable, point: Sequence[float]) -> Jet:
     grad S_perp are left out, and so is any component of grad L in them; where grad S_perp has parts along stiff and
     along soft directions, the motion does not stay in the plane (see `theory.self_stabilization.drift.drift_law`).
     ``sharpness`` is lambda_max(H) at the point itself, so `Jet.tilt` is -grad L . u there.
+
+    Example:
+        >>> import theory
+        >>> jet = theory.local_jet(lambda w: w[1] * w[0] ** 2 / 2 - 0.25 * w[1], [0.0, 2.0])
+        >>> round(float(jet.sharpness), 6), round(float(jet.sharpening_rate), 6), round(jet.grad_sharpness_sq, 6)
+        (2.0, 0.25, 1.0)
     """
     names = sp.symbols(f"w:{len(point)}", real=True)
     value = sp.sympify(scalar_of(symbolically(loss)(objects(list(names)))))

@@ -66,6 +66,15 @@ def expand(
     Numbers stay what they are: SymPy and integers exact, floats in double precision.  Source: the definition,
     L(w + t c) = sum_j t^j/j! d^j/dt^j L.  Raises `NoExpansion` for shapes that do not fit and where a derivative
     does not exist, `CannotTrace` for a loss that has no translation.
+
+    Example:
+        >>> import jax.numpy as jnp, theory
+        >>> loss = lambda w: jnp.cos(w[0]) * w[1]
+        >>> expansion = theory.expand(loss, [0, 1], [(1, 0), (0, 1)], order=3)
+        >>> print(expansion.polynomial)
+        -s*x**2/2 + s - x**2/2 + 1
+        >>> print(expansion.derivative(2, 1))
+        -1
     """
     coordinates = tuple(coordinates[: len(directions)])
     start = [_exact(p) for p in point]

@@ -113,6 +113,14 @@ def mean_square_edge(factory: Callable) -> MeanSquareEdge:
     One eigendirection; examples with curvatures of mean a, batches of curvature variance v (`batch_variance`), drawn
     independently at every step; slow state held.  k = eta a/P and c = v/a^2.  Raises what `theory.edge` raises, and
     `NoLinearEdge` with weight decay coupled into the gradient (then a/P is not the only scale).
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.mean_square_edge(optax.sgd)
+        >>> print(law.expressions["threshold"])
+        2/(eta*(c + 1))
+        >>> round(law.at(0.5, learning_rate=0.1), 4)
+        13.3333
     """
     edge = cached_edge(factory)
     loop = edge.loop

@@ -27,7 +27,16 @@ from theory.theorem import Theorem
 
 @dataclass(frozen=True)
 class Stabilization(Theorem):
-    """The theorem on a rule's self-stabilization: see `stabilization`; formulas are None where they do not exist."""
+    """The theorem on a rule's self-stabilization: see `stabilization`; formulas are None where they do not exist.
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.stabilization(optax.sgd, momentum=0.9)
+        >>> print(law.kappa, "and", law.lag)
+        1/(1 - beta1) and (beta1 + 1)/(1 - beta1)**2
+        >>> round(law.at(learning_rate=0.1, momentum=0.5).lag, 6)
+        6.0
+    """
 
     name: str
     edge: Edge
@@ -66,6 +75,11 @@ def stabilization(factory: Callable, **settings: Any) -> Stabilization:
     Source: derived here (`theory.self_stabilization.multiple_scales`); for gradient descent Damian et al. 2209.15594,
     Berthier 2026. Raises what `theory.edge` raises, and `NoLinearEdge` where Q(1) is zero, negative or infinite: then
     the average does not follow the mean gradient.
+
+    Example:
+        >>> import optax, theory
+        >>> print(theory.stabilization(optax.sgd).frequency)
+        sqrt(2)*eta*sqrt(sharpening_rate)
     """
     return stabilization_of(cached_edge(factory, tuple(settings.items())))
 

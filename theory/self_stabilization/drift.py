@@ -45,6 +45,11 @@ def drift_law() -> Theorem:
     as c4 - 3 b^2/l in the place of c4, grad S_perp and beta being without it; a gradient along a soft one, on which
     alpha depends, makes y grow as alpha^(1/4) besides, an adiabatic change of the same order.
     Source: derived; the first two parts for gradient descent and L'' = S'' = 0 are in Berthier 2026.
+
+    Example:
+        >>> import theory
+        >>> print(theory.drift_law().statement)
+        dE/dn = c <y^2>: lags of the rule, period-2 bifurcation along u, change of delta^2 along the valley
     """
     geometric = (
         eta

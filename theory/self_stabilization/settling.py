@@ -113,6 +113,12 @@ def settling_law(rule: Edge) -> Settling:
 
     Source: our own derivation; the setting is the minimalist example of Zhu et al. (2210.03294).
     Raises `NoLinearEdge` where the rule has a slow state or weight decay, or its edge is not a flip.
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.settling_law(theory.edge(optax.sgd))
+        >>> print(law.expressions["lag"], law.speed, law.threshold)
+        -3*eta/2 1 2/eta
     """
     if rule.slow or rule.loop.decay != 0 or rule.loop.coupled != 0 or rule.crossing != "flip" or rule.threshold is None:
         raise NoLinearEdge(

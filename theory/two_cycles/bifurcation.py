@@ -78,6 +78,12 @@ def period_two(factory: Callable, jet: ScalarJet | None = None, **settings: Any)
     ``jet``: of the loss, by default symbolic; `theory.losses.scalar_jet.loss_jet` reads it off a loss's code.
     Held slow state, a scalar weight.  Raises `NoFlip` for rules that cross as a complex pair or not at all, and
     whatever `theory.edge` raises.
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.period_two(optax.sgd)
+        >>> print(law.kind, law.expressions["criterion"])
+        depends -a*c4 + 3*c3**2
     """
     found = cached_edge(factory, tuple(sorted(settings.items())))
     gain, drag, numbers = flip_values(found)
