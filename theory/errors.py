@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Refusal(ValueError):
-    """A derivation that cannot be given, with the ``reason`` (one line) and a ``hint`` what to try.
+    """A derivation that cannot be given: ``reason`` says why in one line, ``hint`` says what to try.
 
     Example:
         >>> import optax, theory
@@ -60,7 +60,7 @@ class NoLinearEdge(Refusal):
 
 
 class BadFactory(Refusal):
-    """Not a function: numeric hyperparameters -> optax.GradientTransformation.
+    """The argument is no factory, a function from numeric hyperparameters to an `optax.GradientTransformation`.
 
     Example:
         >>> import theory

@@ -1,4 +1,4 @@
-"""What a derivation returns: a statement, what it assumes, where it comes from, its formulas, and a JAX function."""
+"""The result of a derivation: a statement, its assumptions, its source, its formulas, and their JAX functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Theorem:
     """A derived statement.
 
     statement    one sentence in words and symbols
-    assumptions  what it holds under
+    assumptions  the conditions under which it holds
     source       the code, or the paper and equation, that it was derived from
     expressions  name -> SymPy expression, the formulas of the theorem
     arguments    parameter name -> symbol, the arguments of `numeric`

@@ -28,7 +28,7 @@ still, moved = sp.symbols("m0 m1", real=True)
 mass = sp.Symbol("m", positive=True)
 """u^T M u."""
 pull = sp.Symbol("dw", real=True)
-"""<w, grad (u^T H u)>: what decoupled weight decay does to the critical curvature, per unit of decay."""
+"""<w, grad (u^T H u)>: decoupled weight decay lowers the critical curvature by this much per unit of decay."""
 weight = sp.Symbol("wbar", real=True)
 own = sp.Symbol("dL", real=True)
 """One weight's entry of grad L at the centre; with half the penalty it is the mean gradient."""

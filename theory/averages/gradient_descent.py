@@ -43,15 +43,16 @@ def oscillation_share() -> sp.Expr:
 
 
 def mean_excess() -> tuple[sp.Expr, sp.Expr]:
-    """What the oscillation adds to the mean loss, and the mean square of the part of the gradient that alternates, at
-    order sigma^2: sigma^2 S/2 and sigma^2 S^2, from the Taylor polynomial of the loss.
+    """The mean loss in excess of the loss at the centre, and the mean square of the alternating part of the gradient.
+
+    Both are of order sigma^2: sigma^2 S/2 and sigma^2 S^2, from the Taylor polynomial of the loss.
     """
     local = symbolic_jet().expansion()
     along = {c: sp.Integer(0) for c in local.coordinates[1:]}
     loss = local.polynomial.xreplace(along)
     mean = sp.expand((loss + loss.xreplace({x: -x})) / 2)
-    swing = [sp.expand((e.xreplace(along) - e.xreplace(along).xreplace({x: -x})) / 2) for e in local.gradient()]
-    square = sp.expand(sum(e**2 for e in swing))
+    oscillation = [sp.expand((e.xreplace(along) - e.xreplace(along).xreplace({x: -x})) / 2) for e in local.gradient()]
+    square = sp.expand(sum(e**2 for e in oscillation))
     return mean.coeff(x, 2) * variance, square.coeff(x, 2) * variance
 
 

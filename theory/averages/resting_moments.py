@@ -59,8 +59,10 @@ def balance_law(factory: Callable, **settings: Any) -> Theorem:
     step = uncut_step(factory, theorem, **settings)
     fast = list(theorem.step_map)[1:]
     matrix, inject = held_matrix(theorem)
-    swing = (-sp.eye(len(fast)) - matrix[1:, 1:]).applyfunc(tidy).LUsolve(inject[1:, :]) if fast else inject[1:, :]
-    point = {w: sp.Integer(1), leaf: resting[0], **dict(zip(fast, swing, strict=True))}
+    oscillation = (
+        (-sp.eye(len(fast)) - matrix[1:, 1:]).applyfunc(tidy).LUsolve(inject[1:, :]) if fast else inject[1:, :]
+    )
+    point = {w: sp.Integer(1), leaf: resting[0], **dict(zip(fast, oscillation, strict=True))}
     variables = [w, *fast, leaf]
     moved = [-(w + step.update), *(-step.after[f] for f in fast), step.after[leaf]]
     jacobian = sp.Matrix(

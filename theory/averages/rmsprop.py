@@ -217,9 +217,9 @@ def central_flow_rmsprop() -> Theorem:
 def _variance_on_kernel() -> sp.Expr:
     """(H Sigma H)_11 where (k M - H) Sigma = 0, from a general 2 x 2 block: Sigma = s s^T, H = k M - r r^T, r.s = 0."""
     m1, m2, s1, s2, t = sp.symbols("m1 m2 s1 s2 t", positive=True)
-    swing, stiff = sp.Matrix([s1, s2]), t * sp.Matrix([-s2, s1])
+    oscillation, stiff = sp.Matrix([s1, s2]), t * sp.Matrix([-s2, s1])
     hessian = k * sp.diag(m1, m2) - stiff * stiff.T
-    square = (hessian * swing * swing.T * hessian).applyfunc(sp.expand)
+    square = (hessian * oscillation * oscillation.T * hessian).applyfunc(sp.expand)
     entry = square[0, 0]
     if entry.has(t) or sp.expand(entry / s1**2).has(s1, s2):
         raise ArithmeticError("diag(H Sigma H) depends on more than M and diag(Sigma)")

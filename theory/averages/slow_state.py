@@ -14,7 +14,7 @@ from typing import Any
 
 import sympy as sp
 
-from theory.edges.held_step import _Decider
+from theory.edges.held_step import BranchDecider
 from theory.edges.linear_stability import Edge
 from theory.simplify import tidy
 from theory.tracing.arrays import objects
@@ -32,7 +32,7 @@ q = sp.Symbol("qbar", nonnegative=True)
 
 @dataclass(frozen=True)
 class SlowState:
-    """What one step, and one unit of time (a step), do to the slow leaves, averaged over the oscillation.
+    """The motion of the slow leaves averaged over the oscillation, as a step and as a rate (per step).
 
     after    leaf -> F, in the leaves' symbols, `G` and `q`
     rate     leaf -> ds/dt = the solution of F(s - s') = s;  leaves that have no such rate are left out, with the
@@ -56,9 +56,9 @@ def averaged_slow_state(factory: Callable, theorem: Edge, **settings: Any) -> Sl
         return SlowState({}, {}, (), ())
     step = uncut_step(factory, theorem, **settings)
     after, rate, notes = {}, {}, []
-    swing = _swing(theorem, list(theorem.step_map)[1:])
+    oscillation = _phases(theorem, list(theorem.step_map)[1:])
     for leaf in theorem.slow:
-        mean = _mean(limit_of(step.after[leaf].xreplace({w: sp.Integer(0)}), theorem), swing)
+        mean = _mean(limit_of(step.after[leaf].xreplace({w: sp.Integer(0)}), theorem), oscillation)
         if mean is None:
             notes.append(f"{leaf} has no averaged step: its update is no polynomial in the oscillation")
             continue
@@ -96,7 +96,7 @@ def uncut_step(factory: Callable, theorem: Edge, **settings: Any) -> UncutStep:
         for i in leaves
     }
     leaves = [named[i] if i in named else autonomous.before[i] for i in range(len(traced.init))]
-    decide = _Decider(autonomous, theorem.slow, tuple(fast))
+    decide = BranchDecider(autonomous, theorem.slow, tuple(fast))
     hyper = [objects(s) for s in traced.parameters.symbols.values()]
     out = evaluate(traced.closed, [*hyper, objects(w), objects(g), *leaves], decide)
     after = {
@@ -142,7 +142,7 @@ def held_matrix(theorem: Edge) -> tuple[sp.Matrix, sp.Matrix]:
     return matrix, sp.Matrix(size, 1, lambda i, _: slope(names[i], g))
 
 
-def _swing(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp.Expr]]:
+def _phases(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp.Expr]]:
     """Gradient and fast leaves before the step, in each of the two phases."""
     whole, drive = held_matrix(theorem)
     matrix, inject = whole[1:, 1:], drive[1:, :]
@@ -156,9 +156,9 @@ def _swing(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp
     }
 
 
-def _mean(raw: sp.Expr, swing: Mapping[int, Mapping[sp.Symbol, sp.Expr]]) -> sp.Expr | None:
+def _mean(raw: sp.Expr, oscillation: Mapping[int, Mapping[sp.Symbol, sp.Expr]]) -> sp.Expr | None:
     """The mean over both phases with h^2 -> q; None where it is not of degree two in h."""
-    mean = sp.expand((raw.xreplace(swing[1]) + raw.xreplace(swing[-1])) / 2)
+    mean = sp.expand((raw.xreplace(oscillation[1]) + raw.xreplace(oscillation[-1])) / 2)
     if not mean.is_polynomial(_H) or sp.degree(mean, _H) > 2:
         return None
     return mean.coeff(_H, 0) + mean.coeff(_H, 2) * q

@@ -80,7 +80,7 @@ def _hold(traced: Traced, autonomous: AutonomousState, parities: Parities, t: in
     state = [slow[i] if i in slow else fast[i] if i in fast else autonomous.before[i] for i in range(len(traced.init))]
     slow_symbols = tuple(s for a in slow.values() for s in a.ravel())
     fast_symbols = tuple(s for a in fast.values() for s in a.ravel())
-    decide = _Decider(autonomous, slow_symbols, fast_symbols)
+    decide = BranchDecider(autonomous, slow_symbols, fast_symbols)
     args = [*(objects(s) for s in parameters.symbols.values()), objects(w), objects(g), *state]
 
     watch: dict[sp.Expr, sp.Expr] = {}
@@ -150,7 +150,7 @@ def _fresh(name: str, used: set[str], **assumptions: bool) -> sp.Symbol:
     return sp.Symbol(candidate, **assumptions)
 
 
-class _Decider:
+class BranchDecider:
     """Settles `where` conditions of the held step; what it had to assume is noted."""
 
     def __init__(self, autonomous: AutonomousState, slow: tuple, fast: tuple):
@@ -163,6 +163,10 @@ class _Decider:
         self.moving = {w, g, *fast}
 
     def __call__(self, condition: sp.Basic) -> bool | None:
+        """Whether the condition holds near rest, at the reference hyperparameters and at the limit of the step number.
+
+        None where that cannot be decided.
+        """
         value = condition
         try:
             if T in value.free_symbols:

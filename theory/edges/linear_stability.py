@@ -29,7 +29,7 @@ from theory.tracing.symbols import Hyperparameters
 from theory.tracing.time_limit import time_limited
 
 _BEYOND_SYMPY = (TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, BasePolynomialError)
-"""What SymPy raises where it cannot go on with somebody's code: then there is no theorem, but no crash either."""
+"""Errors of SymPy where it cannot go on with somebody's code: the derivation is then refused, it does not crash."""
 
 
 @dataclass(frozen=True)

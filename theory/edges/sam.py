@@ -54,8 +54,8 @@ def sam_edge(normalised: bool = True) -> Theorem:
     The outer rule is given the perturbed gradient, whose slope in x at x = 0 stands in the place of lambda: it is
     lambda (1 + rho lambda/|g|) normalised, lambda (1 + rho lambda) not.  The step is stable while eta times this slope
     is below k*.  |g| = G is the gradient norm, which must be dominated by other directions than u (`sam_cycle` has the
-    case where it is not).  Expressions: ``preconditioned_hessian``, the slope; ``threshold`` of lambda, in which G
-    drops out.
+    case where it is not).  Expressions: ``preconditioned_hessian``, the slope; ``threshold`` of lambda (without
+    normalisation G drops out of both).
 
     Example:
         >>> import theory

@@ -101,7 +101,7 @@ def expand(
 
 
 _KINKED = (sp.Abs, sp.sign, sp.Max, sp.Min, sp.Heaviside, sp.Piecewise)
-"""What SymPy differentiates on a kink as if it were smooth there: d|t|/dt is 0 at t = 0."""
+"""Functions that SymPy differentiates at their kink as if they were smooth there: it gives d|t|/dt = 0 at t = 0."""
 
 
 def _jumps(path: sp.Expr, term: sp.Expr) -> bool:

@@ -29,10 +29,10 @@ from theory.simplify import readable, tidy
 from theory.theorem import Theorem
 
 c = sp.Symbol("c", positive=True)
-"""Relative variance of the batch curvature, v/a^2."""
+"""The relative variance of the batch curvature, v/a^2."""
 
 _SYMBOLIC = 2
-"""Up to this order of the loop the noise gain is written out; beyond it fills pages, and `at` has the numbers."""
+"""The highest order of a loop whose noise gain is written out; that of longer loops fills pages, `at` has numbers."""
 
 
 def sum_of_squares(b: Sequence[Any], p: Sequence[Any]) -> Any:

@@ -26,7 +26,7 @@ LOCAL = {
 
 
 def curve_of_minima(loss: Callable, point: tuple, parameters: tuple[sp.Symbol, ...] = ()) -> Theorem:
-    """What `settling_law` needs of a loss of two weights at ``point``, on a curve of minima, by tracing the loss.
+    """The derivatives, which `settling_law` takes, of a traced loss of two weights at a point on a curve of minima.
 
     loss        JAX function of an array of two weights;  point: its coordinates, SymPy expressions
     parameters  the symbols in ``point``, which become the arguments by their names

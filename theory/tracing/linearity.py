@@ -22,7 +22,11 @@ _ALMOST = sp.Float(10) ** -14  # superposition: 30 digits leave far less, a step
 
 
 def require_linear(after: list[sp.Expr], x: list[sp.Symbol], autonomous: AutonomousState, slow: tuple) -> bool:
-    """f(a) + f(b) = f(a + b) with 30-digit numbers, at finite weights; oscillations of order one, or else small."""
+    """Whether the held step ``after`` of ``x`` is linear only for small oscillations (False: for those of any size).
+
+    Superposition, f(a) + f(b) = f(a + b), is tested with 30-digit numbers at weights of order one.
+    Raises `NoLinearEdge`, with the reason, where it fails for small oscillations as well.
+    """
     rng = random.Random(1)
     hyper = autonomous.traced.parameters.values()
     given = {s: sp.Float(rng.uniform(0.5, 1.5), DIGITS) for s in slow}
@@ -81,7 +85,10 @@ _BLOCK = (2, 2)
 
 
 def require_elementwise(factory: Callable, scalar: Traced, autonomous: AutonomousState, parities: Parities) -> None:
-    """On a matrix of weights, the held step must act on each entry by itself: probed with numbers."""
+    """Raise `NoLinearEdge` unless the held step acts on each entry of a matrix of weights by itself.
+
+    Decided with 30-digit numbers: one entry of the gradient is changed, and only its own update may move.
+    """
     block = trace_with(factory, scalar.parameters, [], _BLOCK)
     if block.names != scalar.names:
         raise NoLinearEdge(

@@ -18,8 +18,8 @@ from theory.theorem import Theorem
 from theory.two_cycles.harmonic_balance import A, d, require_zero
 
 SIGMA, GROWTH, BEND, SLOPE = sp.symbols("sigma growth bend lag", real=True)
-"""What the laws need of k(z)/k*, in symbols that keep every step polynomial: its value 1 - 1/sigma at z = 1, its first
-derivative -1/growth and its second one at z = -1, and its first derivative at z = 1."""
+"""The numbers of k(z)/k* on which the laws depend, in symbols that keep every step polynomial: the value at z = 1 is
+1 - 1/sigma, the derivatives at z = -1 are -1/growth and bend, the derivative at z = 1 is lag."""
 _C = sp.symbols(f"c3:{ORDER + 1}", real=True)
 _D, _B, _S = sp.symbols("d1:3"), sp.symbols("b1:3"), sp.symbols("s1:3")  # of the series d(A^2), B(A^2) and A^2(d)
 
