@@ -7,7 +7,7 @@ import theory
 from theory.edges import filter_numbers as law
 from theory.edges.transfer import z
 from theory.edges.unit_circle import value
-from theory.losses.taylor import ALPHA
+from theory.losses.plane_jet import ALPHA
 from theory.self_stabilization.multiple_scales import cubic_motion, eta
 from toylab.optimizers import NAMED
 
