@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from theory.two_cycles.bifurcation import balance, period_two
+from theory.two_cycles.bifurcation import period_two
+from theory.two_cycles.harmonic_balance import balance
 from toylab.experiments.two_cycles import quartic_loss
 from toylab.models import rollout
 from toylab.models.optimizer import discrete_steps

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 import theory
 from figures import style
-from theory.self_stabilization.settling import settled
+from theory.self_stabilization.reflection import settled
 from toylab import problems
 from toylab.claims.self_stabilization import settling as laws
 from toylab.experiments.settling_runs import settled_excess

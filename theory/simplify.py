@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import sympy as sp
-
-from theory.tracing.symbols import Hyperparameters
 
 
 def tidy(expr: Any) -> Any:
@@ -18,8 +17,19 @@ def tidy(expr: Any) -> Any:
     return sp.factor(expr) if expr.free_symbols else expr
 
 
-def readable(expr: Any, parameters: Hyperparameters) -> Any:
-    """The same expression with every factor written so that it is positive at the reference hyperparameters."""
+class Reference(Protocol):
+    """Symbols with a number for each, at which signs are decided (`theory.tracing.symbols.Hyperparameters`)."""
+
+    def numbers(self) -> Mapping[sp.Symbol, sp.Expr]:
+        """symbol -> its reference number."""
+        ...
+
+
+def readable(expr: Any, parameters: Reference) -> Any:
+    """The same expression with every factor written so that it is positive at the reference numbers.
+
+    ``None`` and expressions without symbols are returned as they are; a Piecewise is rewritten case by case.
+    """
     if expr is None or not expr.free_symbols:
         return expr
     if isinstance(expr, sp.Piecewise):

@@ -1,4 +1,4 @@
-"""What a derivation returns: a statement, what it assumes, where it comes from, its formulas, and a JAX function."""
+"""The result of a derivation: a statement, its assumptions, its source, its formulas, and their JAX functions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ class Theorem:
     """A derived statement.
 
     statement    one sentence in words and symbols
-    assumptions  what it holds under
+    assumptions  the conditions under which it holds
     source       the code, or the paper and equation, that it was derived from
     expressions  name -> SymPy expression, the formulas of the theorem
     arguments    parameter name -> symbol, the arguments of `numeric`
+
+    Example:
+        >>> import optax, theory
+        >>> theorem = theory.edge(optax.sgd, momentum=0.9)
+        >>> print(theorem.statement)
+        sgd loses stability by a flip where lambda_max(P^-1 H) = 2*(beta1 + 1)/eta
+        >>> print(theorem.expressions["gain_nyquist"], theorem.arguments["momentum"])
+        1/(beta1 + 1) beta1
+        >>> round(float(theorem.numeric("threshold")(learning_rate=0.1, momentum=0.5)), 4)
+        30.0
     """
 
     statement: str

@@ -28,7 +28,7 @@ still, moved = sp.symbols("m0 m1", real=True)
 mass = sp.Symbol("m", positive=True)
 """u^T M u."""
 pull = sp.Symbol("dw", real=True)
-"""<w, grad (u^T H u)>: what decoupled weight decay does to the critical curvature, per unit of decay."""
+"""<w, grad (u^T H u)>: decoupled weight decay lowers the critical curvature by this much per unit of decay."""
 weight = sp.Symbol("wbar", real=True)
 own = sp.Symbol("dL", real=True)
 """One weight's entry of grad L at the centre; with half the penalty it is the mean gradient."""
@@ -76,6 +76,12 @@ def central_flow_law(factory: Callable, **settings: Any) -> CentralFlow:
     Source: derived here; for gradient descent and RMSProp Cohen, Damian et al. 2410.24206.
     Raises what `theory.edge` raises, and `NoLinearEdge` for a crossing that is not a flip, where averages do not follow
     the mean gradient (Q(1) not positive and finite, a structural root, decay inside the filter).
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.central_flow_law(optax.sgd)
+        >>> print(law.critical, law.speed, law.variance)
+        2 1 2*gS/SS
     """
     return cached_central_flow(factory, tuple(settings.items()))
 

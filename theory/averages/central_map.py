@@ -71,6 +71,13 @@ def central_map_law(factory: Callable, **settings: Any) -> CentralMap:
 
     The rule's own lag is 1/(k* Q(1)) steps (without decay), 1/2 for gradient descent.
     Source: derived here.  Raises what `theory.averages.any_rule.central_flow_law` raises.
+
+    Example:
+        >>> import optax, theory
+        >>> print(theory.central_map_law(optax.sgd).map_response)  # a Newton step: the minimum itself, one step later
+        1/z
+        >>> print(theory.central_map_law(optax.sgd, momentum=0.9).lag)
+        (1 - beta1)/(2*(beta1 + 1))
     """
     return cached_central_map(factory, tuple(settings.items()))
 

@@ -28,21 +28,27 @@ def toy_centre() -> Theorem:
     argument `x`).  To first order in eps: `mean_x` = eta (1 - 3 zeta) eps/2 and `mean_y` = 2/eta - (3/2) zeta (1 - 3
     zeta) eta eps.  To that order the central flow's point of rest is `flow_x`, `flow_y`, `flow_variance`, the same; in
     fact it is the cycle's centre to all orders, since on a cubic loss the mean gradient is grad L + d^3 L[a, a]/2 and
-    the swing a an eigenvector of the Hessian there, without remainder.
+    the oscillation a an eigenvector of the Hessian there, without remainder.
 
     The origin 2/eta - (3/2) zeta eta eps from which the slow motion of the toy counts y is not this centre: it leaves
     out (9/2) zeta^2 eta eps, the part of the mean offset of x that is due to the oscillation itself.
+
+    Example:
+        >>> import theory
+        >>> law = theory.toy_centre()
+        >>> print(law.expressions["mean_square_x"], "and", law.expressions["mean_x"])
+        2*eps and -eps*eta*(3*zeta - 1)/2
     """
     a, ripple, height = sp.symbols("a c Y", real=True)
-    means, swings = [], []
+    means, alternating = [], []
     for slope in (sp.diff(LOSS, x), sp.diff(LOSS, y)):
         ends = [slope.xreplace({x: x + s * a, y: height + s * ripple}) for s in (1, -1)]
         means.append(sp.expand((ends[0] + ends[1]) / 2))
-        swings.append(sp.expand((ends[0] - ends[1]) / 2))
-    # a cycle: the mean gradient vanishes, the alternating part turns the swing round, a -> -a
-    (per_a,) = sp.solve(swings[1] / a - 2 * ripple / (eta * a), ripple)
+        alternating.append(sp.expand((ends[0] - ends[1]) / 2))
+    # a cycle: the mean gradient vanishes, the alternating part turns the oscillation round, a -> -a
+    (per_a,) = sp.solve(alternating[1] / a - 2 * ripple / (eta * a), ripple)
     per_a = sp.cancel(per_a / a)
-    turned = [sp.expand(e.xreplace({ripple: per_a * a})) for e in (swings[0] - 2 * a / eta, means[0])]
+    turned = [sp.expand(e.xreplace({ripple: per_a * a})) for e in (alternating[0] - 2 * a / eta, means[0])]
     (square,) = sp.solve(means[1].xreplace({a: sp.sqrt(variance)}), variance)
     (cycle_y,) = sp.solve(sp.cancel(turned[0] / a), height)
     cubic = sp.expand(turned[1].subs(a**2, square).subs(height, cycle_y))
@@ -103,7 +109,12 @@ def flip_variance() -> Theorem:
     The loss is f = a x^2/2 + c3 x^3/6 + c4 x^4/24 and a stands `excess` above the edge 2/eta.  To first order in the
     excess the cycle X ± A has A^2 = `cycle_variance`, the flow's point of rest the variance `flow_variance`, which is
     `share` of it: a flow that stops at third derivatives of the loss leaves out what c4 adds to the curvature that a
-    swing of finite length sees.
+    oscillation of finite length sees.
+
+    Example:
+        >>> import theory
+        >>> print(theory.flip_variance().expressions["share"])
+        -a*c4/(3*c3**2) + 1
     """
     a, c3, c4, w = sp.symbols("a c3 c4 w", real=True)
     excess = sp.Symbol("delta", positive=True)

@@ -13,7 +13,9 @@ from functools import lru_cache
 
 import sympy as sp
 
-from theory.losses.taylor import S, averaged_gradient, symbolic_jet, x
+from theory.losses.mean_gradient import averaged_gradient
+from theory.losses.plane_jet import S, symbolic_jet
+from theory.losses.taylor import x
 from theory.theorem import Theorem
 
 eta = sp.Symbol("eta", positive=True)
@@ -41,15 +43,16 @@ def oscillation_share() -> sp.Expr:
 
 
 def mean_excess() -> tuple[sp.Expr, sp.Expr]:
-    """What the oscillation adds to the mean loss, and the mean square of the part of the gradient that alternates, at
-    order sigma^2: sigma^2 S/2 and sigma^2 S^2, from the Taylor polynomial of the loss.
+    """The mean loss in excess of the loss at the centre, and the mean square of the alternating part of the gradient.
+
+    Both are of order sigma^2: sigma^2 S/2 and sigma^2 S^2, from the Taylor polynomial of the loss.
     """
     local = symbolic_jet().expansion()
     along = {c: sp.Integer(0) for c in local.coordinates[1:]}
     loss = local.polynomial.xreplace(along)
     mean = sp.expand((loss + loss.xreplace({x: -x})) / 2)
-    swing = [sp.expand((e.xreplace(along) - e.xreplace(along).xreplace({x: -x})) / 2) for e in local.gradient()]
-    square = sp.expand(sum(e**2 for e in swing))
+    oscillation = [sp.expand((e.xreplace(along) - e.xreplace(along).xreplace({x: -x})) / 2) for e in local.gradient()]
+    square = sp.expand(sum(e**2 for e in oscillation))
     return mean.coeff(x, 2) * variance, square.coeff(x, 2) * variance
 
 
@@ -63,6 +66,11 @@ def central_flow_gd() -> Theorem:
     oscillation adds to the mean loss, and `mean_gradient_sq`, the mean of |grad L|^2 over the oscillation.
 
     Below the edge, and where `variance` is not positive, sigma^2 = 0: the flow then leaves the edge downwards.
+
+    Example:
+        >>> import theory
+        >>> print(theory.central_flow_gd().expressions["variance"])
+        2*gS/SS
     """
     gram = sp.Matrix([[gradient_sq, -sharpening], [-sharpening, slope_sq]])
 
@@ -123,6 +131,11 @@ def central_flow_gd_block() -> Theorem:
     **Expressions**: `drive` (3, 1), A, and `system` (3, 3), B, on (X11, X12, X22), so that X = -B^-1 A wherever that
     is positive definite; `objective`; `complementarity` <X, A + B[X]>; `loss_rate` = -|w'|^2/eta + <X, A + B[X]>/2,
     hence -|w'|^2/eta along the flow; `speed_sq`.  Arguments `g11`.., `G1111`.., `X11`.., `gradient_sq`.
+
+    Example:
+        >>> import theory
+        >>> print(theory.central_flow_gd_block().expressions["drive"].T)
+        Matrix([[eta*g11, eta*g12, eta*g22]])
     """
     entries = sp.symbols("X11 X12 X22", real=True)
     first = sp.symbols("g11 g12 g22", real=True)

@@ -1,8 +1,8 @@
 """Whether second moments settle at the edge: the balanced 2-cycle of an adaptive rule on a quadratic, its stability.
 
-A rule with one second moment, let go on S x^2/2 with eps = 0, has a 2-cycle x_n = (-1)^n X on which the second moment
-stands still and S is at the edge: this is where a central flow puts it.  Turned with the cycle, the rule's step on
-(w, fast, slow) has a fixed point there; its Jacobian tells whether the rule stays or circles the edge.
+A rule with one second moment, adaptive (not frozen), has a 2-cycle x_n = (-1)^n X on S x^2/2 with eps = 0, on which
+the second moment stands still and S is at the edge: this is where a central flow puts it.  Turned with the cycle, the
+rule's step on (w, fast, slow) has a fixed point there; its Jacobian tells whether the rule stays or circles the edge.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def balance_law(factory: Callable, **settings: Any) -> Theorem:
 
     Assumes one weight, eps = 0, no decay, t -> infinity.  Raises what `theory.edge` raises, and `NoLinearEdge` for
     rules without exactly one second moment that comes to rest.
+
+    Example:
+        >>> import optax, theory
+        >>> print(theory.balance_law(optax.rmsprop).expressions["polynomial"])
+        beta2 + z**2 + z*(1 - 3*beta2)
     """
     theorem = cached_edge(factory, tuple(settings.items()))
     require_central(theorem)
@@ -54,8 +59,10 @@ def balance_law(factory: Callable, **settings: Any) -> Theorem:
     step = uncut_step(factory, theorem, **settings)
     fast = list(theorem.step_map)[1:]
     matrix, inject = held_matrix(theorem)
-    swing = (-sp.eye(len(fast)) - matrix[1:, 1:]).applyfunc(tidy).LUsolve(inject[1:, :]) if fast else inject[1:, :]
-    point = {w: sp.Integer(1), leaf: resting[0], **dict(zip(fast, swing, strict=True))}
+    oscillation = (
+        (-sp.eye(len(fast)) - matrix[1:, 1:]).applyfunc(tidy).LUsolve(inject[1:, :]) if fast else inject[1:, :]
+    )
+    point = {w: sp.Integer(1), leaf: resting[0], **dict(zip(fast, oscillation, strict=True))}
     variables = [w, *fast, leaf]
     moved = [-(w + step.update), *(-step.after[f] for f in fast), step.after[leaf]]
     jacobian = sp.Matrix(

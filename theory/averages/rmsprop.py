@@ -21,7 +21,7 @@ from theory.averages.gradient_descent import (
     variance,
 )
 from theory.averages.slow_state import G, backward_rate, q
-from theory.losses.taylor import S
+from theory.losses.plane_jet import S
 from theory.theorem import Theorem
 
 beta2 = sp.Symbol("beta2", positive=True)
@@ -46,6 +46,12 @@ def central_flow_scalar_rmsprop() -> Theorem:
 
     The mean of |g|^2 is taken as |grad L|^2 + V S^2: what is left out, V <grad L, grad S> + V^2 |grad S|^2/4, is
     smaller by |S'|/S, the relative change of the sharpness in a step.
+
+    Example:
+        >>> import theory
+        >>> law = theory.central_flow_scalar_rmsprop()
+        >>> print(law.expressions["edge_nu"], "and", law.expressions["effective_step"])
+        S**2*eta**2/4 and 2/S
     """
     nu_rate = _moment_rate(gradient_sq + mean_excess()[1])
     # inner products with w' = -(eta/sqrt(nu)) (grad L + (V/2) grad S)
@@ -121,6 +127,12 @@ def moments_at_rest() -> Theorem:
     d/dM_ii of the `objective` less <Z, k M - H>; with Z = k Sigma/eta^2 (`multiplier`) it is -eta^2 beta2/(1 - beta2)
     times nu_rate_at_edge/(eta^2 M^2): the points of rest are the programme's Karush-Kuhn-Tucker points.  The objective
     is convex in M, so there is one minimum.
+
+    Example:
+        >>> import theory
+        >>> law = theory.moments_at_rest()
+        >>> print(law.expressions["objective"], "with multiplier", law.expressions["multiplier"])
+        M + gbar**2/(M*eta**2) with multiplier Sigma_ii*k/eta**2
     """
     nu_rate = _moment_rate(G**2 + q)
     at_edge = _variance_on_kernel()
@@ -175,6 +187,11 @@ def central_flow_rmsprop() -> Theorem:
         minimise tr M + |grad L|^2_(M^-1)/eta^2  over diagonal M >= 0  subject to  H <= 2 M.
 
     **Expressions**, one weight's: `w_rate` with `penalty` = d<H, Sigma>/dw_i, and those of `moments_at_rest` at k = 2.
+
+    Example:
+        >>> import theory
+        >>> print(theory.central_flow_rmsprop().expressions["w_rate"])
+        -eta*(cbar/2 + gbar)/sqrt(nu)
     """
     rest = moments_at_rest()
     return Theorem(
@@ -200,9 +217,9 @@ def central_flow_rmsprop() -> Theorem:
 def _variance_on_kernel() -> sp.Expr:
     """(H Sigma H)_11 where (k M - H) Sigma = 0, from a general 2 x 2 block: Sigma = s s^T, H = k M - r r^T, r.s = 0."""
     m1, m2, s1, s2, t = sp.symbols("m1 m2 s1 s2 t", positive=True)
-    swing, stiff = sp.Matrix([s1, s2]), t * sp.Matrix([-s2, s1])
+    oscillation, stiff = sp.Matrix([s1, s2]), t * sp.Matrix([-s2, s1])
     hessian = k * sp.diag(m1, m2) - stiff * stiff.T
-    square = (hessian * swing * swing.T * hessian).applyfunc(sp.expand)
+    square = (hessian * oscillation * oscillation.T * hessian).applyfunc(sp.expand)
     entry = square[0, 0]
     if entry.has(t) or sp.expand(entry / s1**2).has(s1, s2):
         raise ArithmeticError("diag(H Sigma H) depends on more than M and diag(Sigma)")

@@ -14,14 +14,14 @@ from typing import Any
 
 import sympy as sp
 
-from theory.edges.held_step import _Decider
+from theory.edges.held_step import BranchDecider
 from theory.edges.linear_stability import Edge
 from theory.simplify import tidy
 from theory.tracing.arrays import objects
 from theory.tracing.factory_step import g, trace_factory, trace_with, w
 from theory.tracing.interpreter import evaluate
-from theory.tracing.parities import Roles
-from theory.tracing.schedules import Schedule, each, limit
+from theory.tracing.parities import Parities
+from theory.tracing.schedules import AutonomousState, each, limit
 from theory.tracing.symbols import T
 
 G = sp.Symbol("gbar", real=True)
@@ -32,7 +32,7 @@ q = sp.Symbol("qbar", nonnegative=True)
 
 @dataclass(frozen=True)
 class SlowState:
-    """What one step, and one unit of time (a step), do to the slow leaves, averaged over the oscillation.
+    """The motion of the slow leaves averaged over the oscillation, as a step and as a rate (per step).
 
     after    leaf -> F, in the leaves' symbols, `G` and `q`
     rate     leaf -> ds/dt = the solution of F(s - s') = s;  leaves that have no such rate are left out, with the
@@ -56,9 +56,9 @@ def averaged_slow_state(factory: Callable, theorem: Edge, **settings: Any) -> Sl
         return SlowState({}, {}, (), ())
     step = uncut_step(factory, theorem, **settings)
     after, rate, notes = {}, {}, []
-    swing = _swing(theorem, list(theorem.step_map)[1:])
+    oscillation = _phases(theorem, list(theorem.step_map)[1:])
     for leaf in theorem.slow:
-        mean = _mean(limit_of(step.after[leaf].xreplace({w: sp.Integer(0)}), theorem), swing)
+        mean = _mean(limit_of(step.after[leaf].xreplace({w: sp.Integer(0)}), theorem), oscillation)
         if mean is None:
             notes.append(f"{leaf} has no averaged step: its update is no polynomial in the oscillation")
             continue
@@ -86,24 +86,24 @@ class UncutStep:
 def uncut_step(factory: Callable, theorem: Edge, **settings: Any) -> UncutStep:
     """The rule's step in the symbols of its edge ``theorem``, without holding the slow state."""
     traced = trace_factory(factory, settings)
-    schedule = Schedule(traced, None)
-    roles = Roles(traced, schedule)
+    autonomous = AutonomousState(traced, None)
+    parities = Parities(traced, autonomous)
     fast = list(theorem.step_map)[1:]
     slow_supply, fast_supply = iter(theorem.slow), iter(fast)
     named = {
         i: each(traced.init[i].shape, lambda _, source=source: next(source))
-        for leaves, source in ((roles.slow, slow_supply), (roles.fast, fast_supply))
+        for leaves, source in ((parities.slow, slow_supply), (parities.fast, fast_supply))
         for i in leaves
     }
-    leaves = [named[i] if i in named else schedule.before[i] for i in range(len(traced.init))]
-    decide = _Decider(schedule, theorem.slow, tuple(fast))
+    leaves = [named[i] if i in named else autonomous.before[i] for i in range(len(traced.init))]
+    decide = BranchDecider(autonomous, theorem.slow, tuple(fast))
     hyper = [objects(s) for s in traced.parameters.symbols.values()]
     out = evaluate(traced.closed, [*hyper, objects(w), objects(g), *leaves], decide)
     after = {
         leaf: sp.sympify(raw) for i in named for leaf, raw in zip(named[i].ravel(), out[1 + i].ravel(), strict=True)
     }
     pair = trace_with(factory, traced.parameters, [], (2,))
-    shared = tuple(leaf for i in roles.slow if pair.init[i].shape[:1] != (2,) for leaf in named[i].ravel())
+    shared = tuple(leaf for i in parities.slow if pair.init[i].shape[:1] != (2,) for leaf in named[i].ravel())
     return UncutStep(sp.sympify(out[0].item()), after, shared)
 
 
@@ -142,7 +142,7 @@ def held_matrix(theorem: Edge) -> tuple[sp.Matrix, sp.Matrix]:
     return matrix, sp.Matrix(size, 1, lambda i, _: slope(names[i], g))
 
 
-def _swing(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp.Expr]]:
+def _phases(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp.Expr]]:
     """Gradient and fast leaves before the step, in each of the two phases."""
     whole, drive = held_matrix(theorem)
     matrix, inject = whole[1:, 1:], drive[1:, :]
@@ -156,9 +156,9 @@ def _swing(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp
     }
 
 
-def _mean(raw: sp.Expr, swing: Mapping[int, Mapping[sp.Symbol, sp.Expr]]) -> sp.Expr | None:
+def _mean(raw: sp.Expr, oscillation: Mapping[int, Mapping[sp.Symbol, sp.Expr]]) -> sp.Expr | None:
     """The mean over both phases with h^2 -> q; None where it is not of degree two in h."""
-    mean = sp.expand((raw.xreplace(swing[1]) + raw.xreplace(swing[-1])) / 2)
+    mean = sp.expand((raw.xreplace(oscillation[1]) + raw.xreplace(oscillation[-1])) / 2)
     if not mean.is_polynomial(_H) or sp.degree(mean, _H) > 2:
         return None
     return mean.coeff(_H, 0) + mean.coeff(_H, 2) * q

@@ -21,6 +21,14 @@ class EdgeNumbers:
     threshold, windows: in lambda(P^-1 H); ``k = eta threshold``.  crossing: "flip", "neimark_sacker" or "none" (no
     end: threshold is inf).  angle: of the critical multiplier.  growth: d|z|/dk at k*.  spectators: roots that do not
     move with k (structural ones, and decaying state that the weight does not feel).
+
+    Example:
+        >>> import optax, theory
+        >>> numbers = theory.edge(optax.sgd, momentum=0.9).at(learning_rate=0.1)
+        >>> numbers.crossing, round(numbers.threshold, 6), round(numbers.k, 6)
+        ('flip', 38.0, 3.8)
+        >>> print(abs(numbers.roots(40.0)).max().round(3))  # above the threshold: unstable
+        1.5
     """
 
     threshold: float

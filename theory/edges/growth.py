@@ -27,6 +27,12 @@ def growth_law(factory: Callable) -> Theorem:
 
     Assumes two roots whose product does not change with the curvature: one leaf of memory, a filter without a zero
     (heavy ball, EMA momentum, Adam).  Raises `NoLinearEdge` for other rules and where the edge is no flip.
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.growth_law(optax.adam)
+        >>> print(law.expressions["slope"], "and", law.expressions["floor"])
+        2*(beta1 + 1)/(1 - beta1) and log(beta1)/2
     """
     edge = cached_edge(factory)
     a, b = edge.loop.a, edge.loop.b

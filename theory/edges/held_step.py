@@ -6,6 +6,9 @@ weights: counters, constants, schedules), *slow* (even under (w, g, fast) -> -(w
 *fast* (odd: momenta, delays).  The step is then cut at the updated slow leaves, which become positive constants, and
 autonomous leaves take their limit t -> infinity (or their value at a given t: quasi-static).  What is left is linear
 in (w, fast, g), or the rule has no linear edge.
+
+`toylab.rules` holds the same rules by running and differentiating their code, without sharing a line with this module:
+the symbols here and the numbers there are two derivations of one edge, and claims compare the two.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from theory.simplify import tidy
 from theory.tracing.arrays import objects
 from theory.tracing.factory_step import Traced, g, trace_factory, w
 from theory.tracing.interpreter import evaluate
-from theory.tracing.parities import Roles, require_elementwise, require_linear
-from theory.tracing.schedules import Schedule, each, limit, require_settling
+from theory.tracing.linearity import require_elementwise, require_linear
+from theory.tracing.parities import Parities
+from theory.tracing.schedules import AutonomousState, each, limit, require_settling
 from theory.tracing.symbols import Hyperparameters, T, symbol_name
 
 
@@ -56,14 +60,14 @@ def held_map(factory: Callable, t: int | None = None, **settings: Any) -> Update
     Raises `BadFactory`, `CannotTrace` or `NoLinearEdge` with the reason.
     """
     traced = trace_factory(factory, settings, t)
-    schedule = Schedule(traced, t)
-    roles = Roles(traced, schedule)
-    held = _hold(traced, schedule, roles, t)
-    require_elementwise(factory, traced, schedule, roles)
+    autonomous = AutonomousState(traced, t)
+    parities = Parities(traced, autonomous)
+    held = _hold(traced, autonomous, parities, t)
+    require_elementwise(factory, traced, autonomous, parities)
     return held
 
 
-def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> UpdateMap:
+def _hold(traced: Traced, autonomous: AutonomousState, parities: Parities, t: int | None) -> UpdateMap:
     parameters = traced.parameters
     used: set[str] = {s.name for s in parameters.symbols.values()} | {"w", "g", "t", "z", "k"}
 
@@ -72,11 +76,11 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
             i: each(traced.init[i].shape, lambda _, i=i: _fresh(traced.names[i], used, **assumptions)) for i in leaves
         }
 
-    slow, fast = named(roles.slow, positive=True), named(roles.fast, real=True)
-    state = [slow[i] if i in slow else fast[i] if i in fast else schedule.before[i] for i in range(len(traced.init))]
+    slow, fast = named(parities.slow, positive=True), named(parities.fast, real=True)
+    state = [slow[i] if i in slow else fast[i] if i in fast else autonomous.before[i] for i in range(len(traced.init))]
     slow_symbols = tuple(s for a in slow.values() for s in a.ravel())
     fast_symbols = tuple(s for a in fast.values() for s in a.ravel())
-    decide = _Decider(schedule, slow_symbols, fast_symbols)
+    decide = BranchDecider(autonomous, slow_symbols, fast_symbols)
     args = [*(objects(s) for s in parameters.symbols.values()), objects(w), objects(g), *state]
 
     watch: dict[sp.Expr, sp.Expr] = {}
@@ -98,14 +102,14 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
     x = [w, *fast_symbols]
     after = [w + out[0][()], *(out[1 + i][ix] for i in fast for ix in np.ndindex(fast[i].shape))]
     step_map = {s: e - w if s is w else e for s, e in zip(x, after, strict=True)}
-    small = require_linear(after, x, schedule, slow_symbols)
+    small = require_linear(after, x, autonomous, slow_symbols)
     rest = {s: sp.Integer(0) for s in (*x, g)}
 
     def slope(e: sp.Expr, s: sp.Symbol) -> sp.Expr:
         value = sp.diff(e, s).subs(rest)
         if value.has(sp.nan, sp.zoo, sp.oo, sp.DiracDelta, sp.Derivative):
             raise NoLinearEdge("the held step has no derivative at rest (a norm, a root or a sign of the oscillation)")
-        return tidy(schedule.at_limit(value))
+        return tidy(autonomous.at_limit(value))
 
     matrix = sp.Matrix([[slope(e, s) for s in x] for e in after])
     inject = sp.Matrix([slope(e, g) for e in after])
@@ -119,7 +123,7 @@ def _hold(traced: Traced, schedule: Schedule, roles: Roles, t: int | None) -> Up
     notes = [*traced.notes, *decide.notes]
     if t is not None:
         notes.append(f"quasi-static: the step number is held at t = {t}")
-    elif any(T in e.free_symbols for i in schedule.autonomous for e in schedule.before[i].ravel()):
+    elif any(T in e.free_symbols for i in autonomous.leaves for e in autonomous.before[i].ravel()):
         notes.append("the step count is at its limit, t -> infinity (bias corrections are 1, schedules at their end)")
     if decide.small or small:
         notes.append("oscillations are small compared with the slow state")
@@ -146,19 +150,23 @@ def _fresh(name: str, used: set[str], **assumptions: bool) -> sp.Symbol:
     return sp.Symbol(candidate, **assumptions)
 
 
-class _Decider:
+class BranchDecider:
     """Settles `where` conditions of the held step; what it had to assume is noted."""
 
-    def __init__(self, schedule: Schedule, slow: tuple, fast: tuple):
-        self.schedule, self.notes, self.small = schedule, [], False
+    def __init__(self, autonomous: AutonomousState, slow: tuple, fast: tuple):
+        self.autonomous, self.notes, self.small = autonomous, [], False
         self.region: list[sp.Basic] = []
-        self.hyper = schedule.traced.parameters.numbers()
+        self.hyper = autonomous.traced.parameters.numbers()
         # rest: oscillation far below everything else, slow state of order one
         tiny = sp.Float(10) ** -12
         self.rest = {s: tiny * (1 + n) for n, s in enumerate((g, *fast))} | {s: sp.Integer(1) for s in (w, *slow)}
         self.moving = {w, g, *fast}
 
     def __call__(self, condition: sp.Basic) -> bool | None:
+        """Whether the condition holds near rest, at the reference hyperparameters and at the limit of the step number.
+
+        None where that cannot be decided.
+        """
         value = condition
         try:
             if T in value.free_symbols:
@@ -191,13 +199,13 @@ class _Decider:
         return settled == sp.true
 
     def _relation_at_limit(self, relation: Any) -> Any:
-        if self.schedule.t is not None:
-            return relation.xreplace({T: sp.Integer(self.schedule.t)})
+        if self.autonomous.t is not None:
+            return relation.xreplace({T: sp.Integer(self.autonomous.t)})
         if relation.has(sp.Mod):  # refused, unless the others decide
             return relation
         difference = relation.lhs - relation.rhs
         try:
-            value = limit(difference, self.schedule.traced.parameters)
+            value = limit(difference, self.autonomous.traced.parameters)
         except NoLinearEdge:
             value = sp.limit(difference, T, sp.oo)
         return relation.func(value, 0)

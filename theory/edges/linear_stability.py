@@ -29,7 +29,7 @@ from theory.tracing.symbols import Hyperparameters
 from theory.tracing.time_limit import time_limited
 
 _BEYOND_SYMPY = (TypeError, ValueError, ArithmeticError, NotImplementedError, RecursionError, BasePolynomialError)
-"""What SymPy raises where it cannot go on with somebody's code: then there is no theorem, but no crash either."""
+"""Errors of SymPy where it cannot go on with somebody's code: the derivation is then refused, it does not crash."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,16 @@ class Edge(Theorem):
     reference, domain    parameter -> number, (lo, hi)
     slow                 the symbols in P, in the order of the state's slow leaves
     region               conditions on the hyperparameters under which the rule's code takes the branches derived here
+
+    Example:
+        >>> import optax, theory
+        >>> edge = theory.edge(optax.adam)
+        >>> print(edge.crossing, edge.threshold)
+        flip 2*(beta1 + 1)/(eta*(1 - beta1))
+        >>> print(edge.preconditioner)
+        epsilon + sqrt(nu)
+        >>> round(edge.at(learning_rate=0.1, b1=0.8).threshold, 6)
+        180.0
     """
 
     name: str
@@ -136,6 +146,13 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
     Convention: w+ = w - eta P^-1 (Q * g); P = 1 when every second-moment leaf is 1 and eps = 0; eta in neither.
     ``threshold`` is the end of the stable window of lambda(P^-1 H) that starts at 0+.
     Raises a `Refusal`: `BadFactory`, `CannotTrace`, `NoLinearEdge`, `DerivationTimeout`.
+
+    Example:
+        >>> import optax, theory
+        >>> print(theory.edge(optax.sgd).threshold)
+        2/eta
+        >>> print(theory.edge(optax.sgd, momentum=0.9, nesterov=True).threshold)
+        2*(beta1 + 1)/(eta*(2*beta1 + 1))
     """
     if t is not None and t < 1:
         raise BadFactory(f"got t = {t}, a step counted from 1 was needed")
@@ -145,9 +162,9 @@ def edge(factory: Callable, *, t: int | None = None, time_limit: float = 30.0, *
         except Refusal:
             raise
         except _BEYOND_SYMPY as error:
-            told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            message = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise CannotTrace(
-                f"the derivation broke down, no theorem follows ({told})",
+                f"the derivation broke down, no theorem follows ({message})",
                 "fix some hyperparameters or simplify the rule's case distinctions; toylab.filters may still take it",
             ) from error
 
@@ -240,5 +257,13 @@ def _growth(a: tuple, b: tuple, gain: sp.Expr, point: sp.Expr, crossing: str) ->
 
 @lru_cache(maxsize=256)
 def cached_edge(factory: Callable, settings: tuple[tuple[str, Any], ...] = ()) -> Edge:
-    """`edge`, kept: for claims and figures that ask for the same theorem many times."""
+    """`edge`, kept: for claims and figures that ask for the same theorem many times.
+
+    Example:
+        >>> import optax, theory
+        >>> theory.cached_edge(optax.sgd) is theory.cached_edge(optax.sgd)
+        True
+        >>> print(theory.cached_edge(optax.sgd, (("momentum", 0.9),)).threshold)
+        2*(beta1 + 1)/eta
+    """
     return edge(factory, **dict(settings))

@@ -27,8 +27,11 @@ _SOURCE = "optax.contrib.sam traced on a local quadratic; Foret et al., arXiv:20
 _ARGUMENTS = {"learning_rate": eta, "rho": rho, "gradient_norm": rest, "edge_gain": edge_gain}
 
 
-def felt_gradient(normalised: bool) -> sp.Expr:
-    """The gradient along u that the outer rule is given: traced from one SAM step of gradient descent at rate 1."""
+def perturbed_gradient(normalised: bool) -> sp.Expr:
+    """The gradient along u at the perturbed weights w + rho g/|g| (or w + rho g if not ``normalised``), in x and G.
+
+    This is the gradient that the outer rule is given; it is traced from one SAM step of gradient descent at rate 1.
+    """
 
     def step(point: jax.Array, rho: Any, curvature: Any, rest: Any) -> Any:
         def gradient(p: jax.Array, _: int = 0) -> jax.Array:
@@ -48,13 +51,22 @@ def felt_gradient(normalised: bool) -> sp.Expr:
 def sam_edge(normalised: bool = True) -> Theorem:
     """The largest stable curvature of SAM with an outer rule of edge gain k* (gradient descent: k* = 2).
 
-    The outer rule is given felt = d(felt gradient)/dx at x = 0 instead of lambda: lambda (1 + rho lambda/|g|)
-    normalised, lambda (1 + rho lambda) not; it is stable while eta felt < k*.  |g| = G, the gradient norm, which must
-    be dominated by other directions than u (see `sam_cycle` for when it is not).  Expressions:
-    ``preconditioned_hessian``, ``threshold`` of lambda; G drops out of the second.
+    The outer rule is given the perturbed gradient, whose slope in x at x = 0 stands in the place of lambda: it is
+    lambda (1 + rho lambda/|g|) normalised, lambda (1 + rho lambda) not.  The step is stable while eta times this slope
+    is below k*.  |g| = G is the gradient norm, which must be dominated by other directions than u (`sam_cycle` has the
+    case where it is not).  Expressions: ``preconditioned_hessian``, the slope; ``threshold`` of lambda (without
+    normalisation G drops out of both).
+
+    Example:
+        >>> import theory
+        >>> print(theory.sam_edge().statement)
+        SAM loses stability where eta lambda (1 + rho lambda/|g|) = k*
+        >>> threshold = theory.sam_edge().numeric("threshold")
+        >>> round(float(threshold(learning_rate=0.1, rho=0.05, gradient_norm=1.0, edge_gain=2.0)), 4)
+        12.3607
     """
-    felt = tidy(sp.diff(felt_gradient(normalised), _x).subs(_x, 0))
-    roots = sp.solve(sp.expand(eta * felt - edge_gain), curvature)
+    slope = tidy(sp.diff(perturbed_gradient(normalised), _x).subs(_x, 0))
+    roots = sp.solve(sp.expand(eta * slope - edge_gain), curvature)
     threshold = [root for root in roots if root.subs(dict.fromkeys((eta, rho, rest, edge_gain), 1)) > 0]
     if len(threshold) != 1 or sp.limit(threshold[0], rho, 0) != edge_gain / eta:
         raise AssertionError("SAM's edge must tend to the outer rule's as rho -> 0")
@@ -62,11 +74,11 @@ def sam_edge(normalised: bool = True) -> Theorem:
         statement="SAM loses stability where eta lambda (1 + rho lambda" + ("/|g|" if normalised else "") + ") = k*",
         assumptions=(
             "a local quadratic along u",
-            "memoryless ascent; the outer rule acts on the felt gradient",
+            "memoryless ascent; the outer rule acts on the perturbed gradient",
             *(("|g| is dominated by directions other than u, and steady",) if normalised else ()),
         ),
         source=_SOURCE,
-        expressions={"preconditioned_hessian": felt, "threshold": threshold[0]},
+        expressions={"preconditioned_hessian": slope, "threshold": threshold[0]},
         arguments={**_ARGUMENTS, "curvature": curvature},
     )
 
@@ -80,7 +92,7 @@ def sam_cycle() -> Theorem:
     eta lambda (1 + rho lambda/|g|) = 2 identically (``identity``): to measure SAM's edge there tests nothing.
     """
     size = sp.Symbol("r", positive=True)
-    alone = felt_gradient(True).subs(rest, 0).subs(_x, size)
+    alone = perturbed_gradient(True).subs(rest, 0).subs(_x, size)
     after = sp.expand(size - eta * sp.simplify(alone))
     amplitude = sp.factor(sp.solve(sp.expand(after + size), size)[0])
     multiplier = sp.factor(sp.diff(after, size))

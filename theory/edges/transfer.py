@@ -1,4 +1,4 @@
-"""The held map split into preconditioner P and filter Q (DESIGN idea 3), as polynomials in z.
+"""The held map split into preconditioner P and filter Q, as polynomials in z.
 
 Convention: P depends only on updated slow leaves and eps, and P = 1 when every second-moment leaf is 1 and eps = 0:
 where P is a power far out, that power without any regulariser, so that an eps written as a number in the code does not

@@ -2,6 +2,9 @@
 
 A loop p(z, k) = a(z) + k b(z) is stable where every root lies inside |z| = 1.  Coefficient lists run from the highest
 power down.  The same functions take symbols and numbers (SymPy expressions or mpmath floats): only + - * / are used.
+
+`toylab.rules` finds the stable windows of the same rules in floating point, without sharing a line with this module:
+claims compare the two.
 """
 
 from __future__ import annotations

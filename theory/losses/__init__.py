@@ -1,1 +1,1 @@
-"""What a loss is near a point: its Taylor expansion there, from its code or in symbols."""
+"""A loss near a point: its Taylor expansion, from its code or in symbols, and its mean gradient over an oscillation."""

@@ -1,1 +1,1 @@
-"""What mini-batches do to the edge: second moments, single runs, the thermostat."""
+"""The edge under mini-batch noise: growth of second moments and of single runs, and the stationary law at the edge."""

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import sympy as sp
 
+from theory.edges.filter_numbers import at_flip, envelope_growth, loop_inverse
 from theory.edges.linear_stability import Edge, cached_edge
 from theory.edges.transfer import k
-from theory.edges.unit_circle import value
 from theory.errors import NoLinearEdge
 from theory.noise.mean_square import c, mean_square_edge
 from theory.simplify import readable, tidy
@@ -17,7 +17,9 @@ from theory.theorem import Theorem
 
 
 def envelope_rate(edge: Edge) -> sp.Expr:
-    """kappa = -1/k'(-1), k(z) = -a(z)/b(z) = (1 - z)/Q(z): how fast the flip's multiplier moves, dz/dk = -kappa.
+    """kappa = -1/k'(-1) of a rule's loop: how fast the flip's multiplier moves, dz/dk = -kappa.
+
+    Defined in `theory.edges.filter_numbers`; decoupled weight decay included.
 
     Near the flip the closed loop from gradient to weight is the single pole -kappa/(z - z_0): a gradient noise xi
     enters the oscillation as -eta kappa xi.  1 for gradient descent and averages, 1/(1 - beta1) for heavy ball.
@@ -25,14 +27,7 @@ def envelope_rate(edge: Edge) -> sp.Expr:
     """
     if edge.crossing != "flip":
         raise NoLinearEdge(f"{edge.name} crosses {edge.crossing}, an envelope rate belongs to a flip")
-    at = sp.Integer(-1)
-    (a, da), (b, db) = ((value(p, at), value(_slope(p), at)) for p in (edge.loop.a, edge.loop.b))
-    return tidy(b**2 / (da * b - a * db))
-
-
-def _slope(p: tuple) -> list:
-    degree = len(p) - 1
-    return [(degree - i) * x for i, x in enumerate(p[:-1])]
+    return envelope_growth(loop_inverse(edge.loop))
 
 
 @lru_cache(maxsize=256)
@@ -49,7 +44,7 @@ def edge_splitting(factory: Callable) -> Theorem:
     """
     edge = cached_edge(factory)
     kappa = envelope_rate(edge)
-    critical = tidy(-value(edge.loop.a, sp.Integer(-1)) / value(edge.loop.b, sp.Integer(-1)))
+    critical = at_flip(loop_inverse(edge.loop))
     shift, push = sp.symbols("d q", positive=True)  # d: relative distance of k below k*; q = kappa k*
     pole, noise = -1 + push * shift, push**2 * c  # dz/dk = -kappa
     below = _first_order_root(pole**2 + noise - 1, shift)

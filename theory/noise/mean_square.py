@@ -29,10 +29,10 @@ from theory.simplify import readable, tidy
 from theory.theorem import Theorem
 
 c = sp.Symbol("c", positive=True)
-"""Relative variance of the batch curvature, v/a^2."""
+"""The relative variance of the batch curvature, v/a^2."""
 
 _SYMBOLIC = 2
-"""Up to this order of the loop the noise gain is written out; beyond it fills pages, and `at` has the numbers."""
+"""The highest order of a loop whose noise gain is written out; that of longer loops fills pages, `at` has numbers."""
 
 
 def sum_of_squares(b: Sequence[Any], p: Sequence[Any]) -> Any:
@@ -113,6 +113,14 @@ def mean_square_edge(factory: Callable) -> MeanSquareEdge:
     One eigendirection; examples with curvatures of mean a, batches of curvature variance v (`batch_variance`), drawn
     independently at every step; slow state held.  k = eta a/P and c = v/a^2.  Raises what `theory.edge` raises, and
     `NoLinearEdge` with weight decay coupled into the gradient (then a/P is not the only scale).
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.mean_square_edge(optax.sgd)
+        >>> print(law.expressions["threshold"])
+        2/(eta*(c + 1))
+        >>> round(law.at(0.5, learning_rate=0.1), 4)
+        13.3333
     """
     edge = cached_edge(factory)
     loop = edge.loop

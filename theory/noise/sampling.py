@@ -57,7 +57,7 @@ def _check(expressions: dict[str, sp.Expr]) -> None:
             "with_replacement": list(product(numbers, repeat=size)),
         }
         for name, batches in drawn.items():
-            found = sp.Add(*((sp.Add(*batch) / size - average) ** 2 for batch in batches)) / len(batches)
-            told = expressions[name].subs({n: 3, B: size}).subs(spread**2, variance)
-            if sp.expand(found - told) != 0:
+            enumerated = sp.Add(*((sp.Add(*batch) / size - average) ** 2 for batch in batches)) / len(batches)
+            formula = expressions[name].subs({n: 3, B: size}).subs(spread**2, variance)
+            if sp.expand(enumerated - formula) != 0:
                 raise AssertionError(f"{name} disagrees with the enumeration of batches of {size} out of 3")

@@ -1,1 +1,1 @@
-"""What holds a run at its edge, for gradient descent and for any rule: orbits, their drift, where they settle."""
+"""Self-stabilization, which holds a run at its edge: closed orbits, their drift, and where a run settles."""

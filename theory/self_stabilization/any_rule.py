@@ -13,48 +13,30 @@ from typing import Any
 
 import sympy as sp
 
+from theory.edges.filter_numbers import KAPPA, LAMBDA, FilterNumbers, K, filter_values, numbers_of
 from theory.edges.linear_stability import Edge, cached_edge
 from theory.edges.transfer import z
 from theory.edges.unit_circle import value
 from theory.errors import NoLinearEdge
-from theory.losses.taylor import ALPHA, BETA
-from theory.self_stabilization.multiple_scales import KAPPA, K, cubic_motion, filter_values
+from theory.losses.plane_jet import ALPHA, BETA
+from theory.self_stabilization.multiple_scales import cubic_motion
 from theory.self_stabilization.multiple_scales import eta as _ETA
 from theory.simplify import readable, tidy
 from theory.theorem import Theorem
 
 
 @dataclass(frozen=True)
-class FilterNumbers:
-    """What self-stabilization needs to know of a rule at given hyperparameters; times in steps.
-
-    critical     k*;   gain Q(1);   kappa (positive: an oscillation above the edge grows)
-    delay, bend  q1 = Q'(1)/Q(1) and k2 = k''(-1), the lags of the average and of the oscillation
-    lag          Lambda = Q(1) (1 - q1 + kappa k2/2)
-
-    The last three are None where the crossing is a complex pair.
-    """
-
-    learning_rate: float
-    critical: float
-    gain: float
-    kappa: float
-    delay: float | None = None
-    bend: float | None = None
-    lag: float | None = None
-
-    def frequency(self, sharpening_rate: float) -> float:
-        """Angular frequency per step of small orbits."""
-        return self.learning_rate * (2 * sharpening_rate * self.kappa * self.gain) ** 0.5
-
-    def threshold(self) -> float:
-        """Of lambda_max(P^-1 H)."""
-        return self.critical / self.learning_rate
-
-
-@dataclass(frozen=True)
 class Stabilization(Theorem):
-    """The theorem on a rule's self-stabilization: see `stabilization`; formulas are None where they do not exist."""
+    """The theorem on a rule's self-stabilization: see `stabilization`; formulas are None where they do not exist.
+
+    Example:
+        >>> import optax, theory
+        >>> law = theory.stabilization(optax.sgd, momentum=0.9)
+        >>> print(law.kappa, "and", law.lag)
+        1/(1 - beta1) and (beta1 + 1)/(1 - beta1)**2
+        >>> round(law.at(learning_rate=0.1, momentum=0.5).lag, 6)
+        6.0
+    """
 
     name: str
     edge: Edge
@@ -68,24 +50,12 @@ class Stabilization(Theorem):
 
     def at(self, **numbers: float) -> FilterNumbers:
         """The numbers at these hyperparameters (those left out keep their reference value); as `Edge.at` refuses."""
-        found = self.edge.at(**numbers)
+        edge = self.edge.at(**numbers)
         values = {k: v for k, v in self.edge.parameters.numbers(**numbers).items() if str(k) != "omega"}
         q = _filter(self.edge).xreplace({k: sp.Float(v, 30) for k, v in values.items()})
-        point = sp.Integer(-1) if found.crossing == "flip" else sp.exp(sp.I * sp.Float(found.angle, 30))
-        eta = (
-            1.0
-            if self.edge.parameters.learning_rate is None
-            else float(values[self.edge.symbols[self.edge.parameters.learning_rate]])
-        )
-        inverse = (1 - z) / q
-        kappa = complex(sp.N(1 / (point * sp.diff(inverse, z).xreplace({z: point})), 20)).real
-        gain = float(sp.N(q.xreplace({z: sp.Integer(1)}), 20))
-        if found.crossing != "flip":
-            return FilterNumbers(eta, found.threshold * eta, gain, kappa)
-        bend = float(sp.N(sp.diff(inverse, z, 2).xreplace({z: point}), 20))
-        delay = float(sp.N(sp.diff(q, z).xreplace({z: sp.Integer(1)}), 20)) / gain
-        lag = gain * (1 - delay + kappa * bend / 2)
-        return FilterNumbers(eta, found.threshold * eta, gain, kappa, delay, bend, lag)
+        rate = self.edge.parameters.learning_rate
+        eta = 1.0 if rate is None else float(values[self.edge.symbols[rate]])
+        return numbers_of(q, eta, edge.threshold * eta, None if edge.crossing == "flip" else edge.angle)
 
 
 def stabilization(factory: Callable, **settings: Any) -> Stabilization:
@@ -105,6 +75,11 @@ def stabilization(factory: Callable, **settings: Any) -> Stabilization:
     Source: derived here (`theory.self_stabilization.multiple_scales`); for gradient descent Damian et al. 2209.15594,
     Berthier 2026. Raises what `theory.edge` raises, and `NoLinearEdge` where Q(1) is zero, negative or infinite: then
     the average does not follow the mean gradient.
+
+    Example:
+        >>> import optax, theory
+        >>> print(theory.stabilization(optax.sgd).frequency)
+        sqrt(2)*eta*sqrt(sharpening_rate)
     """
     return stabilization_of(cached_edge(factory, tuple(settings.items())))
 
@@ -135,16 +110,14 @@ def stabilization_of(theorem: Edge) -> Stabilization:
     found: dict[str, sp.Expr | None] = dict(named)
     if theorem.crossing == "flip":
         numbers = filter_values(q)
-        critical, kappa = numbers[K], numbers[KAPPA]
-        drift = cubic_motion().drift
-        lag = tidy(sp.cancel(drift / (2 * ALPHA * _ETA**2 * KAPPA**2)).xreplace(numbers))
+        critical, kappa, lag = numbers[K], numbers[KAPPA], numbers[LAMBDA]
         eta = parameters.eta
         found = {
             "critical": critical,
             "kappa": kappa,
             "lag": lag,
             "frequency": eta * sp.sqrt(2 * ALPHA * tidy(kappa * gain)),
-            "drift": tidy(drift.xreplace(numbers).xreplace({_ETA: eta})),
+            "drift": tidy(cubic_motion().drift.xreplace(numbers).xreplace({_ETA: eta})),
             "damping_curvature": tidy(2 * ALPHA * eta * kappa * lag / gain),
         }
     found = {name: readable(e, parameters) if e is not None else None for name, e in found.items()}
@@ -170,7 +143,7 @@ def stabilization_of(theorem: Edge) -> Stabilization:
     )
 
 
-def tabulated(rules: Mapping[str, Callable]) -> list[tuple[str, Stabilization | NoLinearEdge]]:
+def stabilizations(rules: Mapping[str, Callable]) -> list[tuple[str, Stabilization | NoLinearEdge]]:
     """`stabilization` of many rules, with the refusals as values."""
     rows: list[tuple[str, Stabilization | NoLinearEdge]] = []
     for name, factory in rules.items():

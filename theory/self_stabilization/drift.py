@@ -12,12 +12,14 @@ from functools import lru_cache
 
 import sympy as sp
 
-from theory.losses.taylor import ALPHA, BETA, S, s, symbolic_jet, x
-from theory.self_stabilization.multiple_scales import BEND, KAPPA, LAG, Q1, K, eta, general_motion
+from theory.edges.filter_numbers import ADVANCE, BEND, KAPPA, LAMBDA, Q1, K, total_lag
+from theory.losses.plane_jet import ALPHA, BETA, S, symbolic_jet
+from theory.losses.taylor import s, x
+from theory.self_stabilization.multiple_scales import eta, general_motion
 from theory.theorem import Theorem
 
-LAMBDA, FLOOR_S, FLOOR_L = sp.symbols("Lambda floor_sharpness floor_loss", real=True)
-"""Lambda = Q(1) (1 - q1 + kappa k2/2), d2S/ds2 and d2L/ds2 along the floor of the valley."""
+FLOOR_S, FLOOR_L = sp.symbols("floor_sharpness floor_loss", real=True)
+"""d2S/ds2 and d2L/ds2 along the floor of the valley."""
 
 _C3, _C4 = sp.symbols("c3 c4", real=True)
 
@@ -43,6 +45,11 @@ def drift_law() -> Theorem:
     as c4 - 3 b^2/l in the place of c4, grad S_perp and beta being without it; a gradient along a soft one, on which
     alpha depends, makes y grow as alpha^(1/4) besides, an adiabatic change of the same order.
     Source: derived; the first two parts for gradient descent and L'' = S'' = 0 are in Berthier 2026.
+
+    Example:
+        >>> import theory
+        >>> print(theory.drift_law().statement)
+        dE/dn = c <y^2>: lags of the rule, period-2 bifurcation along u, change of delta^2 along the valley
     """
     geometric = (
         eta
@@ -55,7 +62,7 @@ def drift_law() -> Theorem:
     )
     floor_sharpness, floor_loss = _floor()
     values = {
-        LAMBDA: Q1 * (1 - LAG + KAPPA * BEND / 2),
+        LAMBDA: total_lag(Q1, ADVANCE, KAPPA, BEND),
         FLOOR_S: floor_sharpness,
         FLOOR_L: floor_loss,
     }

@@ -17,7 +17,8 @@ import sympy as sp
 
 from theory.edges.transfer import Transfer, z
 from theory.edges.unit_circle import value
-from theory.losses.taylor import ALPHA, BETA, Jet, s, x
+from theory.losses.plane_jet import ALPHA, BETA, Jet
+from theory.losses.taylor import s, x
 from theory.self_stabilization.multiple_scales import eta as _ETA
 from theory.simplify import tidy
 

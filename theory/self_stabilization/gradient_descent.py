@@ -13,7 +13,8 @@ from typing import Any
 
 import sympy as sp
 
-from theory.losses.taylor import ALPHA, BETA, Jet, s, x
+from theory.losses.plane_jet import ALPHA, BETA, Jet
+from theory.losses.taylor import s, x
 from theory.theorem import Theorem
 
 eta = sp.Symbol("eta", positive=True)

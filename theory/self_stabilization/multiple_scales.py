@@ -6,8 +6,9 @@ S = k*/eta, k* = k(-1), with a weak push (the slopes alpha, f and the curvature 
     x_n = r A (-1)^n + r^2 B(A, s) + O(r^3),     s_n = r s + r^2 (-1)^n C(A, s) + O(r^3),     r = sqrt(eps),
 
 where A and s are slow: one step shifts them by e^(r d).  k and Q act on (-1)^n times a slow function as k(-e^(r d)), on
-a slow function as k(e^(r d)), so only k(-1), k'(-1), k''(-1), Q(1), Q'(1) enter.  The two balances on each of the two
-rhythms give B and C, the flow of (A, s) at leading order (a centre) and its first correction (a drift).
+a slow function as k(e^(r d)), so only the numbers of `theory.edges.filter_numbers` enter.  The two
+balances on each of the two rhythms give B and C, the flow of (A, s) at leading order (a centre) and its first
+correction (a drift).
 """
 
 from __future__ import annotations
@@ -18,29 +19,13 @@ from functools import lru_cache
 
 import sympy as sp
 
-from theory.edges.transfer import z
-from theory.losses.taylor import ALPHA, BETA, Jet, S, s, symbolic_jet, x
-from theory.simplify import tidy
+from theory.edges.filter_numbers import ADVANCE, BEND, KAPPA, Q1, K
+from theory.losses.plane_jet import ALPHA, BETA, Jet, S, symbolic_jet
+from theory.losses.taylor import s, x
 
 A = sp.Symbol("A", positive=True)
 r = sp.Symbol("r", positive=True)
 eta = sp.Symbol("eta", positive=True)
-KAPPA, Q1, LAG, BEND = sp.symbols("kappa Q1 q1 k2", real=True)
-K = sp.Symbol("kstar", positive=True)
-"""The filter's numbers: kappa = -1/k'(-1), Q1 = Q(1), q1 = Q'(1)/Q(1), k2 = k''(-1), kstar = k(-1)."""
-
-
-def filter_values(q: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
-    """The filter's numbers, in lowest terms, for a filter Q(z) without weight decay that crosses by a flip."""
-    inverse, one, flip = sp.cancel((1 - z) / q), {z: sp.Integer(1)}, {z: sp.Integer(-1)}
-    gain = tidy(q.xreplace(one))
-    return {
-        K: tidy(inverse.xreplace(flip)),
-        KAPPA: tidy(-1 / sp.diff(inverse, z).xreplace(flip)),
-        BEND: tidy(sp.diff(inverse, z, 2).xreplace(flip)),
-        Q1: gain,
-        LAG: tidy(sp.diff(q, z).xreplace(one) / gain),
-    }
 
 
 @dataclass(frozen=True)
@@ -91,7 +76,7 @@ def slow_motion(jet: Jet) -> SlowMotion:
         # k(-e^(rd)) = kstar + r d/kappa + r^2 (k2 + 1/kappa) d^2/2, on A
         A: first[A] + r * sp.expand(KAPPA * (eta * order(wave, 3) - (BEND + 1 / KAPPA) * slope[A] / 2)),
         # 1 - e^(rd) on s; Q(e^(rd)) = Q1 (1 + q1 r d) on the mean gradient
-        s: first[s] + r * sp.expand(-Q1 * eta * order(mean, 3) + LAG * slope[s] - slope[s] / 2),
+        s: first[s] + r * sp.expand(-Q1 * eta * order(mean, 3) + ADVANCE * slope[s] - slope[s] / 2),
     }
     energy, drift, lift = _drift(jet, first, flow)
     return SlowMotion(flow[A], flow[s], b, fast[ripple], energy, drift, lift)

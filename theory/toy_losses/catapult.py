@@ -42,6 +42,17 @@ def catapult_map(loss: Callable, rule: Callable) -> Theorem:
     loss   of a two-layer linear net, traced (see `theory.toy_losses.gram.output_slope`);  rule: a factory with no state
     at all, such as optax.sgd.  Time: one step.  Source: derived; Lewkowycz et al. 2020, eqs. 7-8, for y = 0.
     Raises `NoLinearEdge` for a rule with state: its map is `gram_map`.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, theory
+        >>> def loss(weights, data):
+        ...     (u, v), (inputs, labels) = weights, data
+        ...     return jnp.mean((inputs * (u @ v) / jnp.sqrt(u.size) - labels) ** 2) / 2
+        >>> law = theory.catapult_map(loss, optax.sgd)
+        >>> print(law.expressions["a_next"])
+        a*c + a - 4*c
+        >>> round(float(law.numeric("c_next")(a=3.0, c=0.1)), 4)  # c (1 - a + c)^2
+        0.361
     """
     found = gram_map(loss, rule)
     if found.sums.rows > 1:

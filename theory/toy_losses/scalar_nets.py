@@ -1,4 +1,4 @@
-"""Scalar networks, L = (w_1 ... w_n - 1)^2/2: what gradient flow conserves, gradient descent contracts.
+"""Scalar networks, L = (w_1 ... w_n - 1)^2/2: gradient flow conserves the imbalances, gradient descent contracts them.
 
 Kreisler et al. (2305.13064): the sharpness of the minimum that gradient *flow* would find from each iterate of
 gradient descent decreases monotonically, also while the loss does not.  Derived here from the traced loss: flow
@@ -47,7 +47,7 @@ class ScalarNet(Theorem):
 
 
 def loss(weights: Array) -> Array:
-    """(w_1 ... w_n - 1)^2/2 in JAX: what the derivation traces."""
+    """(w_1 ... w_n - 1)^2/2 in JAX; the derivation traces it."""
     return 0.5 * (jnp.prod(weights) - 1.0) ** 2
 
 

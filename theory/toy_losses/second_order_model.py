@@ -49,7 +49,7 @@ class SecondOrderModel(Theorem):
 
 
 def model(weights: Array, curvature: Array, goal: Array) -> Array:
-    """f = (t1^2 - curvature t2^2)/2 - goal (2210.04860, section 3), in JAX: what the derivation traces."""
+    """f = (t1^2 - curvature t2^2)/2 - goal (2210.04860, section 3), in JAX; the derivation traces it."""
     return 0.5 * (weights[0] ** 2 - curvature * weights[1] ** 2) - goal
 
 

@@ -111,10 +111,10 @@ def _blamed(what: str) -> Generator[None]:
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, Refusal):
         raise
     except Exception as error:
-        told = " ".join(str(error).split())[:160]
-        if isinstance(error, TypeError) and "argument" in told and what.startswith("its update"):
+        message = " ".join(str(error).split())[:160]
+        if isinstance(error, TypeError) and "argument" in message and what.startswith("its update"):
             raise BadFactory(
-                f"its update needs extra arguments: {told}",
+                f"its update needs extra arguments: {message}",
                 "rules that ask for the loss value or a gradient function have no update map on a quadratic alone",
             ) from error
-        raise BadFactory(f"{what} raised {type(error).__name__}: {told}") from error
+        raise BadFactory(f"{what} raised {type(error).__name__}: {message}") from error

@@ -33,6 +33,12 @@ def symbolically(fn: Callable) -> Callable:
     returns, leaves being SymPy expressions (scalars) or object arrays.  Conditions that stay open become Piecewise.
 
     Raises `CannotTrace`, naming the primitive and the line of the user's function, for what has no translation.
+
+    Example:
+        >>> import jax.numpy as jnp, sympy as sp, theory
+        >>> x = sp.Symbol("x", real=True)
+        >>> print(theory.symbolically(lambda t: jnp.where(t > 0, t**2, jnp.exp(t)))(x))
+        Piecewise((x**2, x > 0), (exp(x), True))
     """
 
     def call(*args: Any) -> Any:

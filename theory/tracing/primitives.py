@@ -194,4 +194,4 @@ WHOLE: dict[str, Callable] = {
         for name, relation in {"eq": sp.Eq, "ne": sp.Ne, "lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge}.items()
     },
 }
-"""What means something else for whole numbers."""
+"""Primitives that mean something else for whole numbers than for reals."""

@@ -28,7 +28,7 @@ def require_settling(expr: sp.Basic) -> None:
             )
 
 
-class Schedule:
+class AutonomousState:
     """Autonomous leaves as functions of the step number t, and what becomes of expressions in t."""
 
     def __init__(self, traced: Traced, t: int | None):
@@ -47,17 +47,17 @@ class Schedule:
         out = evaluate(self.traced.closed, [*args, objects(w), objects(g), *self.symbols])
         self.free = out[1:]
         hyper = set(self.traced.parameters.symbols.values())
-        self.autonomous = set(range(len(self.free)))
+        self.leaves = set(range(len(self.free)))
         while True:
-            known = hyper | {s for i in self.autonomous for s in self.symbols[i].ravel()}
-            drop = {i for i in self.autonomous if not _free_symbols(self.free[i]) <= known}
+            known = hyper | {s for i in self.leaves for s in self.symbols[i].ravel()}
+            drop = {i for i in self.leaves if not _free_symbols(self.free[i]) <= known}
             if not drop:
                 return
-            self.autonomous -= drop
+            self.leaves -= drop
 
     def _solve(self) -> None:
         """Closed form of s(t) for each autonomous leaf: constants first, then affine recursions, then the rest."""
-        left = set(self.autonomous)
+        left = set(self.leaves)
         while left:
             progress = False
             for i in sorted(left):

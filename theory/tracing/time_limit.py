@@ -11,15 +11,15 @@ from typing import Any
 from theory.errors import DerivationTimeout
 
 AGAIN = 1.0
-"""Seconds."""
+"""Seconds between two attempts to stop the same derivation."""
 
 
 @contextmanager
 def time_limited(seconds: float) -> Generator[None]:
     """Raise `DerivationTimeout` in this block after ``seconds``; without effect outside the main thread.
 
-    And again every second: where the first falls into code that catches everything, or into a callback of the garbage
-    collector, it is lost.
+    The error is raised again every second: the first is lost where it falls into code that catches everything, or into
+    a callback of the garbage collector.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

@@ -19,7 +19,8 @@ from theory.edges.linear_stability import cached_edge
 from theory.losses.scalar_jet import ScalarJet, symbolic_jet
 from theory.simplify import tidy
 from theory.theorem import Theorem
-from theory.two_cycles.bifurcation import NoFlip, d, filter_numbers
+from theory.two_cycles.bifurcation import NoFlip, flip_values
+from theory.two_cycles.harmonic_balance import d
 
 
 def reduced_map(factory: Callable, jet: ScalarJet | None = None, **settings: Any) -> Theorem:
@@ -30,7 +31,7 @@ def reduced_map(factory: Callable, jet: ScalarJet | None = None, **settings: Any
     The edge comes from `theory.edge`; a minimum without gradient at w = 0 is assumed.  Raises as `period_two` does.
     """
     found = cached_edge(factory, tuple(sorted(settings.items())))
-    gain, _, _ = filter_numbers(found)
+    gain, _, _ = flip_values(found)
     held = held_map(factory, **settings)
     jet = symbolic_jet() if jet is None else jet
     a, c3, c4, *_ = jet.derivatives

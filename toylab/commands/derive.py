@@ -88,9 +88,9 @@ def _whole_table(options: argparse.Namespace) -> str:
     if not options.stabilization:
         return json.dumps(_tabled()) if options.json else "\n".join(_markdown(_tabled()))
     if options.json:
-        from theory.self_stabilization.any_rule import tabulated
+        from theory.self_stabilization.any_rule import stabilizations
 
-        rows = dict(tabulated(NAMED))
+        rows = dict(stabilizations(NAMED))
         records = {
             name: {"refused": str(row)} if isinstance(row, Exception) else stabilization.record(name, row, None)
             for name, row in rows.items()

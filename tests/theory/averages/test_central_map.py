@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tests.theory.formulas import formula
 from theory.averages.central_map import cached_central_map, central_map_law
+from theory.edges.filter_numbers import K
 from theory.edges.transfer import z
 from theory.errors import NoLinearEdge
-from theory.self_stabilization.multiple_scales import K, general_motion
 from theory.self_stabilization.multiple_scales import eta as ETA_SYMBOL
+from theory.self_stabilization.multiple_scales import general_motion
 from toylab.optimizers import NAMED
 from toylab.rules.held import classify, held_step
 

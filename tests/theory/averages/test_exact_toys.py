@@ -7,8 +7,9 @@ import sympy as sp
 
 from tests.theory.formulas import formula
 from theory.averages.exact_toys import LOSS, flip_variance, toy_centre
-from theory.losses.taylor import ALPHA, BETA
-from theory.self_stabilization.multiple_scales import filter_values, general_motion
+from theory.edges.filter_numbers import filter_values
+from theory.losses.plane_jet import ALPHA, BETA
+from theory.self_stabilization.multiple_scales import general_motion
 
 
 @jax.jit

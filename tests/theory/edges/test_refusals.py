@@ -1,6 +1,5 @@
 """No linear edge: refused with a true reason in one line, by the symbols and by the numbers; never a formula."""
 
-import math
 import re
 
 import jax
@@ -41,95 +40,6 @@ def unstable_inside(learning_rate):
 
 def parameter_scaling(learning_rate):
     return optax.adafactor(learning_rate, multiply_by_parameter_scale=True)
-
-
-def every_third(learning_rate):
-    return optax.chain(optax.sgd(learning_rate), optax.apply_every(3))
-
-
-def every_other(learning_rate):
-    halve = optax.conditionally_transform(optax.scale(0.5), lambda step: step % 2 == 0)
-    return optax.chain(optax.sgd(learning_rate), halve)
-
-
-def gathered(learning_rate):
-    return optax.MultiSteps(optax.sgd(learning_rate), 3).gradient_transformation()
-
-
-def sine(learning_rate):
-    return optax.chain(optax.scale_by_schedule(lambda n: 1 + 0.5 * jnp.sin(n)), optax.sgd(learning_rate))
-
-
-PERIODIC = {
-    every_third: "every 3 steps .count",
-    gathered: "every 3 steps .mini_step",
-    every_other: "repeats itself .* modulo 2",
-    sine: "goes on oscillating",
-}
-
-
-@pytest.mark.parametrize("factory", PERIODIC)
-def test_a_rule_that_never_settles_is_refused_as_such(factory):
-    with pytest.raises(theory.NoLinearEdge, match=PERIODIC[factory]) as refusal:
-        theory.edge(factory)
-    assert "\n" not in refusal.value.reason + refusal.value.hint
-
-
-def test_stairs_that_end_are_no_period():
-    """A step number divided by whole numbers is taken modulo them by JAX, and all the same it settles."""
-
-    def rule(learning_rate):
-        stairs = optax.exponential_decay(1.0, 10, 0.5, staircase=True, end_value=0.1)
-        steps = optax.scale_by_schedule(lambda n: jnp.where(n // 30 > 2, 0.5, 1.0))
-        return optax.chain(optax.scale_by_schedule(stairs), steps, optax.sgd(learning_rate))
-
-    assert theory.edge(rule).at(learning_rate=LEARNING_RATE).threshold == pytest.approx(2 / (0.05 * LEARNING_RATE))
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Parities that do not show in a run from rest
-
-
-def opposite_start(learning_rate):
-    """A momentum that starts at 1, and a second moment that starts from it."""
-
-    def init(params):
-        return jnp.ones_like(params), jnp.ones_like(params)
-
-    def update(g, state, params=None):
-        m = 0.9 * state[0] + g
-        nu = 0.9 * state[1] + 0.1 * m**2
-        return -learning_rate * m / (jnp.sqrt(nu) + 1e-8), (m, nu)
-
-    return optax.GradientTransformation(init, update)
-
-
-def asleep(learning_rate):
-    """A leaf at zero that only a large gradient wakes up: odd, for the step adds it to the gradient."""
-
-    def update(g, s, params=None):
-        return -learning_rate * (g + 0.5 * s), jnp.where(jnp.abs(g) > 1e3, g, 0.5 * s)
-
-    return optax.GradientTransformation(jnp.zeros_like, update)
-
-
-def long_queue(learning_rate):
-    return optax.GradientTransformation(
-        lambda p: [0 * p for _ in range(7)], lambda g, s, p=None: (-learning_rate * s[0], [*s[1:], g])
-    )
-
-
-@pytest.mark.parametrize(
-    ("factory", "expected"),
-    [
-        (opposite_start, 38.0),  # heavy ball: 2 (1 + b)/eta
-        (asleep, 20.0),  # the sleeper does not hear small gradients
-        (long_queue, 2 * math.sin(math.pi / 30) / LEARNING_RATE),  # z^7 (z - 1) + k = 0 on the circle
-    ],
-)
-def test_parities_that_a_run_from_rest_does_not_show(factory, expected):
-    assert theory.edge(factory).at(learning_rate=LEARNING_RATE).threshold == pytest.approx(expected)
-    assert filters.held_filter(factory(LEARNING_RATE)).threshold == pytest.approx(expected)
 
 
 # rule, settings, words of which one must stand in the reason
@@ -192,79 +102,6 @@ def test_the_numbers_refuse_the_built_transform_as_well(name):
 def test_the_numbers_refuse_what_has_no_learning_rate(built):
     with pytest.raises(filters.NoLinearEdge):
         filters.held_filter(built)
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Factories that are none
-
-
-def raises(learning_rate):
-    raise KeyError("boom")
-
-
-def raises_in_init(learning_rate):
-    def init(params):
-        raise RuntimeError("no memory")
-
-    return optax.GradientTransformation(init, lambda g, s, p=None: (g, s))
-
-
-def raises_in_update(learning_rate):
-    return optax.GradientTransformation(lambda p: (), lambda g, s, p=None: {}["missing"])
-
-
-def returns_one_thing(learning_rate):
-    return optax.GradientTransformation(lambda p: (), lambda g, s, p=None: g)
-
-
-def returns_a_number(learning_rate):
-    return 3.0 * learning_rate
-
-
-def nothing_to_turn():
-    return optax.sgd(0.1)
-
-
-@pytest.mark.parametrize(
-    ("factory", "given_", "words"),
-    [
-        (raises, {}, "raised KeyError"),
-        (raises_in_init, {}, "RuntimeError"),
-        (raises_in_update, {}, "KeyError"),
-        (returns_one_thing, {}, "returned|pair|unpack|state"),
-        (returns_a_number, {}, "returned .* was needed"),
-        (nothing_to_turn, {}, "no numeric hyperparameter"),
-        (3, {}, "got int"),
-        (optax.adam, {"foo": 1.0}, "no parameter 'foo'"),
-        (optax.adam, {"learning_rate": "fast"}, "learning_rate|fast"),
-        (optax.sgd, {"learning_rate": -0.1}, "learning_rate|positive|negative|uphill"),
-        (optax.adam, {"b1": 1.5}, "b1|unit|limit|unstable"),
-        (optax.adam, {"learning_rate": float("nan")}, "nan|NaN|finite|learning_rate"),
-    ],
-)
-def test_bad_factories_and_settings_give_one_line(factory, given_, words):
-    with pytest.raises(theory.Refusal) as refusal:
-        theory.edge(factory, **given_)
-    assert "\n" not in refusal.value.reason
-    assert re.search(words, refusal.value.reason), refusal.value.reason
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"learning_rate": float("nan")}, {"learning_rate": float("inf")}, {"learning_rate": 0.0},
-        {"learning_rate": -1.0}, {"b1": 1.0}, {"b1": 1.5}, {"b1": -1.5}, {"beta": 0.5},
-    ],
-)  # fmt: skip
-def test_numbers_outside_every_stable_region_are_refused(numbers):
-    with pytest.raises(theory.Refusal):
-        theory.edge(optax.adam).at(**numbers)
-
-
-@pytest.mark.parametrize("t", [0, -3])
-def test_steps_are_counted_from_one(t):
-    with pytest.raises(theory.Refusal):
-        theory.edge(optax.adam, t=t)
 
 
 def slow_factory(learning_rate):

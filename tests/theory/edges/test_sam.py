@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
-from theory.edges.sam import felt_gradient, sam_cycle, sam_edge
+from theory.edges.sam import perturbed_gradient, sam_cycle, sam_edge
 
 
 def test_the_formula_of_the_literature() -> None:
@@ -45,8 +45,8 @@ def test_the_cycle_returns_after_two_steps_and_attracts() -> None:
     assert sam_cycle().expressions["identity"] == 2
 
 
-def test_far_from_rest_the_felt_gradient_is_that_of_a_kink() -> None:
+def test_far_from_rest_the_perturbed_gradient_is_that_of_a_kink() -> None:
     x, rho, curvature, norm = sp.symbols("x rho lambda_ G", positive=True)
     real = sp.Symbol("x", real=True)
-    felt = felt_gradient(True).subs(real, x)
-    assert sp.simplify(felt.subs(norm, 0) - curvature * (x + rho)) == 0
+    perturbed = perturbed_gradient(True).subs(real, x)
+    assert sp.simplify(perturbed.subs(norm, 0) - curvature * (x + rho)) == 0

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.theory.handwritten import RULES, gradient, model, slow_pair, two_cycle
-from theory.losses.taylor import ALPHA, BETA, Jet, S
+from theory.edges.filter_numbers import KAPPA, Q1, K
+from theory.losses.plane_jet import ALPHA, BETA, Jet, S
 from theory.self_stabilization.any_rule import cached_stabilization
 from theory.self_stabilization.drift import drift_law
-from theory.self_stabilization.multiple_scales import KAPPA, Q1, A, K, cubic_motion, eta, general_motion, slow_motion
+from theory.self_stabilization.multiple_scales import A, cubic_motion, eta, general_motion, slow_motion
 from theory.self_stabilization.orbits import mean_square_rate
 from toylab.optimizers import NAMED
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from theory.losses.scalar_jet import NotAMinimum, loss_jet
-from theory.two_cycles import bifurcation
+from theory.two_cycles import bifurcation, harmonic_balance, multipliers, normal_form
 from theory.two_cycles.centre_manifold import reduced_map
 from toylab.optimizers import NAMED
 from toylab.problems import scalar
@@ -33,7 +33,7 @@ def test_the_normal_form_of_gradient_descent():
     found = theorem().expressions
     assert sp.expand(found["criterion"] - (3 * c3**2 - a * c4)) == 0
     assert sp.cancel(found["amplitude_sq_1"] - 6 * a**2 / (3 * c3**2 - a * c4)) == 0
-    cubic = bifurcation.second_iterate().expressions["cubic"]
+    cubic = normal_form.second_iterate().expressions["cubic"]
     assert sp.cancel(cubic - 2 * (a * c4 - 3 * c3**2) / (3 * a**2)) == 0
 
 
@@ -93,9 +93,9 @@ def test_equal_gains_give_squares_of_the_roots(momentum, gain):
 def test_an_even_quartic_loses_symmetry_at_half():
     for rule in ("gd", "heavy_ball"):
         found = theorem(rule)
-        d, gain = bifurcation.d, found.expressions["critical_gain"]
+        d, gain = harmonic_balance.d, found.expressions["critical_gain"]
         # eta P^-1 f'' = k* (3 - 2 (1 + d)) at both points, where A^2 = 6 (1 - 1/(1 + d)) f''/|f''''|
-        put = {bifurcation.k_plus: gain * (1 - 2 * d), bifurcation.k_minus: gain * (1 - 2 * d), bifurcation.Z: 1}
+        put = {multipliers.k_plus: gain * (1 - 2 * d), multipliers.k_minus: gain * (1 - 2 * d), multipliers.Z: 1}
         at_one = sp.factor(found.expressions["multiplier_polynomial"].subs(put))
         assert at_one.subs(d, sp.Rational(1, 2)) == 0
         assert at_one.subs(d, 0) == 0

@@ -12,7 +12,7 @@ from jax import Array, lax
 from scipy.optimize import fsolve
 
 import theory
-from theory.two_cycles.bifurcation import balance
+from theory.two_cycles.harmonic_balance import balance
 from toylab import problems
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality

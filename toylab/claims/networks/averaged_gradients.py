@@ -12,7 +12,8 @@ import sympy as sp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from theory.losses.taylor import averaged_gradient, x
+from theory.losses.mean_gradient import averaged_gradient
+from theory.losses.taylor import x
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order
 from toylab.curvature import dense_hessian, sharpness_gradient
@@ -20,9 +21,7 @@ from toylab.models import discrete_steps, rollout
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, chebyshev_mlp
 
-SOURCE = (
-    "theory.losses.taylor.averaged_gradient; Cohen et al. 2022 (arXiv:2207.14484), Damian et al. (arXiv:2209.15594)"
-)
+SOURCE = "theory.losses.mean_gradient; Cohen et al. 2022 (arXiv:2207.14484), Damian et al. (arXiv:2209.15594)"
 RATE, STEPS = 0.25, 400
 """Gradient descent that leads to the weights, still below the edge 2/eta."""
 AMPLITUDES = 0.02 * 2.0 ** np.linspace(0, 3, 6)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from theory.losses.taylor import averaged_gradient
+from theory.losses.mean_gradient import averaged_gradient
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import order
 from toylab.experiments.oscillation_average import average_errors
@@ -30,7 +30,7 @@ AVERAGE = Claim(
     id="self_stabilization/averaged_gradient",
     tier="quick",
     statement="on a network the mean of grad L over w +- x u is grad L + (x^2/2) grad S + O(x^4)",
-    source="theory.losses.taylor.averaged_gradient; Cohen et al. 2207.14484 (talk), Damian et al. 2209.15594",
+    source="theory.losses.mean_gradient.averaged_gradient; Cohen et al. 2207.14484 (talk), Damian et al. 2209.15594",
     comparison=order(
         0.1, "amplitudes from 1/128 to 1/8 of a unit weight: the sixth order is some per cent of the fourth"
     ),

@@ -11,7 +11,9 @@ import numpy as np
 import sympy as sp
 
 import theory
-from theory.self_stabilization.settling import LOCAL, Settling, curve_of_minima, settled, settling_law
+from theory.self_stabilization.minima_curves import curve_of_minima
+from theory.self_stabilization.reflection import settled
+from theory.self_stabilization.settling import LOCAL, Settling, settling_law
 from toylab import problems
 from toylab.claims.ceilings import EXACT
 from toylab.claims.claim import Claim

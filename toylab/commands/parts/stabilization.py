@@ -53,11 +53,11 @@ def lines(name: str, theorem: Any, numbers: Mapping[str, float] | None, pretty: 
 
 def table(rules: Mapping[str, Any]) -> Iterator[str]:
     """All rules as a Markdown table."""
-    from theory.self_stabilization.any_rule import tabulated
+    from theory.self_stabilization.any_rule import stabilizations
 
     yield "| rule | kappa | Q(1) | Lambda | Lambda/Q(1) at the reference values |"
     yield "|---|---|---|---|---|"
-    for name, theorem in tabulated(rules):
+    for name, theorem in stabilizations(rules):
         if isinstance(theorem, Exception):
             yield f"| {name} | {theorem} | | | |"
             continue
