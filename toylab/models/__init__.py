@@ -12,13 +12,13 @@ from toylab.models.gradient_flow import gradient_flow_steps
 from toylab.models.kernel import Kernel, rollout
 from toylab.models.optimizer import discrete_steps
 from toylab.models.predicted import predicted_dynamics
-from toylab.models.predictions import Averages
+from toylab.models.predictions import Predictions
 from toylab.models.rod_flow import rod_flow_steps
 from toylab.models.stable_flow import stable_flow_steps
 
 __all__ = [
-    "Averages",
     "Kernel",
+    "Predictions",
     "Validity",
     "averaged_dynamics",
     "central_flow_steps",

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from toylab.models.central_flow import central_flow_steps
 from toylab.models.central_map import central_map_steps
@@ -13,7 +12,7 @@ from toylab.models.edge_flow import edge_flow_steps
 from toylab.models.kernel import Kernel
 from toylab.models.mean_step import plain_learning_rate
 from toylab.models.predicted import Prediction, predicted_dynamics
-from toylab.models.predictions import Averages
+from toylab.models.predictions import Cost, Predictions
 from toylab.models.rod_flow import rod_flow_steps
 from toylab.models.stable_flow import stable_flow_steps
 from toylab.problems.problem import Problem
@@ -26,7 +25,7 @@ Model = Callable[..., Kernel]
 def predicted_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
 ) -> Kernel:
@@ -36,33 +35,26 @@ def predicted_steps(
     Raises ValueError for anything but plain gradient descent.
     """
     del count  # one direction oscillates
-    rate = plain_learning_rate(transform, problem.params, measured, "predicted dynamics")
+    rate = plain_learning_rate(transform, problem.params, known, "predicted dynamics")
     kernel = predicted_dynamics(problem, rate)
 
     def init(params: PyTree, state: PyTree = None) -> Any:
         del state  # gradient descent has none
         return kernel.init(params)
 
-    def step(now: Any) -> tuple[Any, Averages]:
+    def step(now: Any) -> tuple[Any, Predictions]:
         after, said = kernel.step(now)
         assert isinstance(said, Prediction)
-        number, none = jnp.asarray(1, jnp.int32), jnp.full((), jnp.nan, said.loss.dtype)
         solves = said.centre.iterations.astype(jnp.int32) + 1
-        found = Averages(
-            params=said.params,
-            loss=said.centre.loss,
+        found = Predictions.of(
+            said.params,
+            said.centre.loss,
+            said.sharpness[None] * rate / 2,
             mean_loss=said.loss,
-            mean_square=none,
-            edge_ratios=said.sharpness[None] * rate / 2,
-            critical=number,
+            critical=1,
             variances=said.x[None] ** 2,
-            axes=jnp.full((1, ravel_pytree(said.params)[0].size), jnp.nan, said.loss.dtype),
-            residual=none,
             converged=now.centre.status == 0,
-            substeps=number,
-            gradients=solves,
-            products=said.centre.products + 1,
-            thirds=solves,
+            cost=Cost(1, solves, said.centre.products + 1, solves),
         )
         return after, found
 
@@ -77,6 +69,6 @@ MODELS: Mapping[str, Model] = {
     "edge_flow": edge_flow_steps,
     "predicted": predicted_steps,
 }
-"""Name -> `model(problem, transform, measured, count=...)`, a Kernel with `init(params, state)` and `Averages` as info;
+"""Name -> `model(problem, transform, measured, count=...)`, a Kernel with `init(params, state)` and `Predictions` as info;
 ValueError with the reason where a model does not cover the rule.
 """

@@ -27,7 +27,7 @@ def projected_steps(problem: Problem, transform: optax.GradientTransformation, e
     """Kernel of the optimizer; a step t = 1, 2, ... says (t, squares (K,)): how far the iterate w_t is off the midpoint
     of its neighbours, o = (w_{t-1} - 2 w_t + w_{t+1})/4, along each of K axes, squared.
 
-    `init(params, state, axes)`: `axes` (N, K, p) as in `Averages`, those at t = 1, 1 + every, ...; the nearest are
+    `init(params, state, axes)`: `axes` (N, K, p) as in `Predictions`, those at t = 1, 1 + every, ...; the nearest are
     used.  Cost: one gradient a step.
     """
 

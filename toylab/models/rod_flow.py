@@ -8,20 +8,20 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from toylab.curvature import Track, begin_track, follow
+from toylab.curvature import Track, begin_track
 from toylab.models.kernel import Kernel
+from toylab.models.look import look_at
 from toylab.models.mean_step import averaged_rule
-from toylab.models.oscillation import reciprocal
-from toylab.models.predictions import Averages, principal
+from toylab.models.predictions import Cost, Predictions, principal
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
-from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
 SUBSTEPS = 4
-"""Of one step: stable wherever the rule is, and up to 1.56 times the edge of gradient descent: `rod_flow_steps`."""
+"""Substeps of one step: stable wherever the rule is, and up to 1.56 times the edge of gradient descent, see
+`rod_flow_steps`."""
 
 SUDDEN = 6.0
 """The largest rate, per step, at which the rod turns: only one that is about to grow by more would turn faster."""
@@ -37,7 +37,7 @@ class Phase(NamedTuple):
     fast: list[Array]
 
 
-class Rod(NamedTuple):
+class RodFlowState(NamedTuple):
     """The middle (weights and the optimizer's state), half of the rod, `half` like the weights and `fast` like the
     state's fast leaves, and the memory of the top eigenpair: the ends are middle + half and middle - half."""
 
@@ -76,7 +76,7 @@ def heun(velocity: Callable[[PyTree], PyTree], point: PyTree, step: float) -> Py
 def rod_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
     substeps: int = SUBSTEPS,
@@ -109,7 +109,7 @@ def rod_flow_steps(
 
     `init(params, state=None, half=None)`: the middle, the optimizer's state, and half of the difference of two iterates
     (like the weights); None is half of the optimizer's first displacement.  The memory's half is what alternates with a
-    given `half`.  Counters stand still within a step.  `measured`: see `central_map_steps`.  `count` eigenvalues at
+    given `half`.  Counters stand still within a step.  `known`: see `central_map_steps`.  `count` eigenvalues at
     the middle are followed for `edge_ratios`; P there and in `variances` (1,), the d_w^T P d_w of the weights, is at
     <n+>.  `mean_loss` and `mean_square` are means of the two ends.  There are no constraints: `residual` is NaN.
     Cost: 3 + 4 `substeps` gradients, 4 `substeps` Hessian products and what `follow` needs.
@@ -120,7 +120,7 @@ def rod_flow_steps(
     """
     if substeps < 1:
         raise ValueError(f"rod_flow_steps: got substeps={substeps}, needs at least 1: {SUBSTEPS} are stable at an edge")
-    rule = averaged_rule(transform, problem.params, measured, "the rod flow")
+    rule = averaged_rule(transform, problem.params, known, "the rod flow")
     h = 1 / substeps
 
     def fast(state: PyTree) -> list[Array]:
@@ -191,25 +191,20 @@ def rod_flow_steps(
         zero = jnp.zeros((), jnp.int32)
         return lax.while_loop(lambda now: now[2] & (now[1] < SETTLED), flipped, (still, zero, zero == 0))[0]
 
-    def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> Rod:
+    def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> RodFlowState:
         state = transform.init(params) if state is None else state
         found = begun(params, state, None if half is None else rule.flat(half))
-        return Rod(params, state, rule.tree(found.weights), found.fast, begin_track(params, count))
+        return RodFlowState(params, state, rule.tree(found.weights), found.fast, begin_track(params, count))
 
     @fully_precise
-    def step(now: Rod) -> tuple[Rod, Averages]:
+    def step(now: RodFlowState) -> tuple[RodFlowState, Predictions]:
         middle, half = Phase(rule.flat(now.params), fast(now.state)), Phase(rule.flat(now.half), now.fast)
-        used = rule.edge_like(middle.weights)
         points = ends(middle, half)
         losses, grads = lax.map(lambda weights: problem.value_and_gradient(rule.tree(weights)), points.weights)
         gradients = jax.vmap(rule.flat)(grads)
         slow = mean_slow(gradients, points, now.state, rule.slow(now.state))
-        loss, here, hessian = problem.expanded(now.params)
-        inverse = rule.inverse(rule.flat(here), now.state, middle.weights, slow)
-        preconditioner = reciprocal(inverse)
-        pairs, track = follow(
-            with_coupled_decay(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
-        )
+        here, track = look_at(problem, rule, now.params, now.state, now.track, slow)
+        preconditioner = here.preconditioner
         length = measure(now.state, slow, jnp.sqrt(preconditioner))
 
         def velocity(point: _Turning) -> _Turning:
@@ -231,32 +226,28 @@ def rod_flow_steps(
             there = heun(velocity, point, h)
             return there._replace(direction=_unit(there.direction, length, there.direction)[0])
 
-        own = held_moves(rule.flat(here), middle, now.state, slow)
+        own = held_moves(here.gradient, middle, now.state, slow)
         direction, size = _unit(half, length, _unit(own, length, own)[0])
         begin = _Turning(middle, rule.slow(now.state), direction, size)
         end = lax.fori_loop(0, substeps, part, begin)
-        after = transform.update(here, now.state, now.params)[1]
+        after = transform.update(here.grads, now.state, now.params)[1]
         after = state_with(after, end.middle.fast, end.slow)
         rod = jax.tree.map(lambda u: (jnp.sqrt(end.size) * u).astype(u.dtype), end.direction)
-        reached = Rod(rule.tree(end.middle.weights), after, rule.tree(rod.weights), rod.fast, track)
+        reached = RodFlowState(rule.tree(end.middle.weights), after, rule.tree(rod.weights), rod.fast, track)
         variances, axes = principal(preconditioner, half.weights[None])
-        found = Averages(
-            params=now.params,
-            loss=loss,
+        predictions = Predictions.of(
+            now.params,
+            here.loss,
+            here.edge_ratios,
             mean_loss=_mean(losses),
             mean_square=_mean(jnp.sum(gradients**2, axis=1)),
-            edge_ratios=pairs.value / used.threshold,
-            critical=jnp.ones((), jnp.int32),
+            critical=1,
             variances=variances,
             axes=axes,
-            residual=jnp.full_like(loss, jnp.nan),
-            converged=pairs.converged[0],
-            substeps=jnp.asarray(substeps, jnp.int32),
-            gradients=jnp.asarray(3 + 4 * substeps, jnp.int32),
-            products=pairs.products + 4 * substeps,
-            thirds=jnp.zeros((), jnp.int32),
+            converged=here.pairs.converged[0],
+            cost=Cost(substeps, 3 + 4 * substeps, here.pairs.products + 4 * substeps),
         )
-        return reached, found
+        return reached, predictions
 
     return Kernel(init, step)
 

@@ -13,18 +13,17 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from scipy.ndimage import gaussian_filter1d
 
-from toylab.curvature import Track, begin_track, follow
+from toylab.curvature import Track, begin_track
 from toylab.models.comparison.timed import driven
 from toylab.models.kernel import Kernel
+from toylab.models.look import edge_ratios, leading_pairs, reciprocal
 from toylab.models.mean_step import MeanStep
 from toylab.models.named import MODELS
-from toylab.models.oscillation import reciprocal
-from toylab.models.predictions import Averages
+from toylab.models.predictions import Predictions
 from toylab.models.projected import projected_steps
 from toylab.models.twins import twin_steps
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
-from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
@@ -69,7 +68,7 @@ class ModelRun:
     oscillation along each axis of the model's, None without axes; `errors`: the record of the comparison."""
 
     name: str
-    averages: Averages
+    averages: Predictions
     midpoint: np.ndarray
     distances: np.ndarray
     along: np.ndarray | None
@@ -159,7 +158,7 @@ def compare(
         return Comparison(problem.name, steps, times, measured, *told)
 
     def judged(
-        averages: Averages, midpoint: np.ndarray, along: np.ndarray | None, seconds: float
+        averages: Predictions, midpoint: np.ndarray, along: np.ndarray | None, seconds: float
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """The distances of a path from the optimizer's, and its errors."""
         with np.errstate(over="ignore", invalid="ignore"):  # what diverged is infinitely far
@@ -188,7 +187,7 @@ def compare(
     (midpoints, losses, squares), seconds = driven(twin_steps(problem, transform, TWINS), (params, state), steps, every)
     twins = []
     for i in range(TWINS):
-        averages = _seen(jnp.asarray(losses[:, i]), jnp.asarray(squares[:, i]), count)
+        averages = _own_predictions(jnp.asarray(losses[:, i]), jnp.asarray(squares[:, i]), count)
         distances, errors = judged(averages, midpoints[:, i], None, seconds / TWINS)
         twins.append(ModelRun(TWIN, averages, midpoints[:, i], distances, None, {"name": TWIN, **errors}))
     runs.append(_typical(twins))
@@ -196,15 +195,13 @@ def compare(
     return so_far()
 
 
-def _seen(loss: Array, square: Array, count: int) -> Averages:
-    """What a run of the optimizer says of itself: losses and gradients, no averages."""
-    none, nothing = jnp.full(loss.shape, jnp.nan, loss.dtype), jnp.zeros(loss.shape, jnp.int32)
-    several = jnp.full((loss.size, count), jnp.nan, loss.dtype)
-    return Averages(
-        params=None, loss=loss, mean_loss=loss, mean_square=square, edge_ratios=several, critical=none,
-        variances=several, axes=several[..., None], residual=none, converged=nothing == 0, substeps=nothing + 1,
-        gradients=nothing + 1, products=nothing, thirds=nothing,
-    )  # fmt: skip
+def _own_predictions(loss: Array, square: Array, count: int) -> Predictions:
+    """What a run of the optimizer says of itself: losses (T,) and squared gradients (T,), no averages."""
+
+    def one(loss: Array, square: Array) -> Predictions:
+        return Predictions.of(None, loss, jnp.full(count, jnp.nan, loss.dtype), mean_loss=loss, mean_square=square)
+
+    return jax.vmap(one)(loss, square)
 
 
 def _typical(twins: Sequence[ModelRun]) -> ModelRun:
@@ -236,17 +233,12 @@ def _observed(
         following = optax.apply_updates(params, updates)
         last, w, ahead = (rule.flat(part) for part in (before, params, following))
         gradient = rule.flat(grads)
-        used = rule.edge_like(w)
         inverse = rule.inverse(gradient, state, w, rule.updated(gradient, state, w))
         preconditioner = reciprocal(inverse)
         midpoint, oscillation = (last + 2 * w + ahead) / 4, (last - 2 * w + ahead) / 4
         hessian = problem.hessian(rule.tree(midpoint))
-
-        felt = with_coupled_decay(hessian, used.coupled)
-        pairs, track = follow(felt, track, params, inverse_preconditioner=rule.tree(inverse))
-        seen = Measured(
-            midpoint, loss, gradient @ gradient, pairs.value / used.threshold, preconditioner @ oscillation**2
-        )
+        pairs, track = leading_pairs(rule, hessian, inverse, track, params)
+        seen = Measured(midpoint, loss, gradient @ gradient, edge_ratios(rule, pairs), preconditioner @ oscillation**2)
         return (params, following, after, track), seen
 
     return Kernel(init, step)
@@ -297,7 +289,7 @@ def _phases(ratio: np.ndarray, steps: int) -> tuple[int | None, int | None]:
 
 def _errors(
     measured: Measured,
-    said: Averages,
+    said: Predictions,
     distances: np.ndarray,
     stable: np.ndarray,
     along: np.ndarray | None,
@@ -332,7 +324,7 @@ def _errors(
     ratios = np.asarray(measured.edge_ratios)
     over = slice(0) if onset is None else _overshoot(ratios[:, 0], onset, times)
     critical = None if settled is None else np.mean(np.abs(_critical(said.edge_ratios) - _critical(ratios))[settled:])
-    gradients = said.gradients + PRODUCT * said.products + THIRD * said.thirds
+    gradients = said.cost.gradients + PRODUCT * said.cost.products + THIRD * said.cost.thirds
     return {
         "distance": float(distances[-1]),
         "distance_ratio": ratio(-1),
@@ -367,7 +359,7 @@ def _overshoot(ratio: np.ndarray, onset: int, times: np.ndarray) -> slice:
 
 
 def _windows(series: np.ndarray, window: int | None) -> np.ndarray:
-    """Averages over windows of about that many steps; over everything without one."""
+    """Predictions over windows of about that many steps; over everything without one."""
     pieces = np.array_split(series, max(1, round(len(series) / window)) if window else 1)
     return np.array([piece.mean(axis=0) for piece in pieces])
 
