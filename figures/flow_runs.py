@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.model_paths import LOOKS
+from figures.model_paths import appearance, line
 from toylab.experiments import compared_models as flow_settings
 from toylab.experiments.compared_models import Setting, compared
+from toylab.models.comparison.run import TWIN
+from toylab.models.named import models
 
 GD = replace(flow_settings.GD, models=("central_map", "central_flow"))
 RMSPROP, ADAM = flow_settings.RMSPROP, flow_settings.ADAM
@@ -52,13 +54,13 @@ def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
     }
     for run in found.runs:
         data |= {
-            f"{run.name}_loss": np.asarray(run.averages.loss),
-            f"{run.name}_mean_loss": np.asarray(run.averages.mean_loss),
-            f"{run.name}_edges": np.asarray(run.averages.edge_ratios),
+            f"{run.name}_loss": np.asarray(run.predictions.loss),
+            f"{run.name}_mean_loss": np.asarray(run.predictions.mean_loss),
+            f"{run.name}_edges": np.asarray(run.predictions.edge_ratios),
             f"{run.name}_distance": run.distances,
         }
         if run.name == "central_map":
-            parts = np.asarray(run.averages.variances)
+            parts = np.asarray(run.predictions.variances)
             data["central_map_variance"], data["central_map_variances"] = np.sum(parts, axis=1), parts
             data["central_map_along"] = np.zeros_like(parts) if run.along is None else run.along
     return {f"{setting.rule}_{key}": np.asarray(array) for key, array in data.items()}
@@ -114,8 +116,8 @@ def distances(axes: Axes, mine: Mapping[str, np.ndarray]) -> None:
 
 
 def present(mine: Mapping[str, np.ndarray]) -> list[str]:
-    """The models of a run."""
-    return [name for name in LOOKS if f"{name}_distance" in mine]
+    """The models of a run, and its twin."""
+    return [name for name in (*models(), TWIN) if f"{name}_distance" in mine]
 
 
 def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], list[str]]:
@@ -129,7 +131,7 @@ def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], li
     ]
     labels = [
         "optimizer",
-        *(name.replace("_", " ") for name in present(mine)),
+        *(appearance(name).label for name in present(mine)),
         r"central map, only $L(\bar w)$",
         "edge",
         "optimizer's eigenvalues",
@@ -147,9 +149,8 @@ def _circles(axes: Axes, t: np.ndarray, series: np.ndarray | None) -> None:
 
 
 def _mark(name: str) -> dict[str, Any]:
-    return {"marker": LOOKS[name][2], "markersize": 2.8}
+    return {"marker": appearance(name).marker, "markersize": 2.8}
 
 
 def _look(name: str) -> dict[str, Any]:
-    colour, dashes, _ = LOOKS[name]
-    return {"color": colour, "linestyle": dashes, "linewidth": 1.1}
+    return {**line(name), "linewidth": 1.1}

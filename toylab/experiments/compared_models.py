@@ -5,7 +5,7 @@ Machinery for claims.  Learning rates and lengths were chosen on seeds 0 to 2; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from toylab.experiments.network_plateaus import FRESH, in_single_precision
-from toylab.models.comparison.measured import Comparison, compare
+from toylab.models.comparison.errors import Errors
+from toylab.models.comparison.run import ModelComparison, compare
 from toylab.optimizers import NAMED
 from toylab.problems import NAMED as PROBLEMS
 
@@ -127,7 +128,7 @@ AT_THE_EDGE = tuple(
 
 
 @cache
-def compared(setting: Setting) -> Comparison:
+def compared(setting: Setting) -> ModelComparison:
     """The comparison, kept for the claims that share it."""
     problem = PROBLEMS[setting.problem](**dict(setting.settings), seed=setting.seed)
     problem = in_single_precision(problem) if setting.single else problem
@@ -143,8 +144,8 @@ def compared(setting: Setting) -> Comparison:
     )
 
 
-def errors(setting: Setting, model: str) -> Mapping[str, Any]:
-    """The record of one model."""
+def errors(setting: Setting, model: str) -> Errors:
+    """The errors of one model on a setting."""
     return next(run.errors for run in compared(setting).runs if run.name == model)
 
 

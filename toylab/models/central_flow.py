@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from toylab.curvature import begin_track
 from toylab.models.kernel import Kernel
 from toylab.models.mean_step import MeanStep, averaged_rule
+from toylab.models.model import Appearance, Coverage, Model
 from toylab.models.oscillation import MeanState, balance, displaced, geometry, predictions_with, stiffness
 from toylab.models.predictions import Cost, Predictions
 from toylab.numerics.full_precision import fully_precise
@@ -26,7 +27,7 @@ FIRST = LONGEST / 8
 """The length of the first substep, in steps: of its error nothing is known yet."""
 
 MOST = 1_000
-"""Substeps of one step at most; a step that needs more ends early, and is not `converged`."""
+"""The most substeps of one step; one that needs more ends early, and is not `converged`."""
 
 
 class CentralFlowState(NamedTuple):
@@ -158,3 +159,11 @@ def _next_length(h: Array, moved: Array, velocity: Array, w: Array, tolerance: A
     change = jnp.where(jnp.isfinite(change), change, 0)
     factor = jnp.clip(jnp.asarray(tolerance, w.dtype) / jnp.maximum(change, 1e-6), 0.25, 2)
     return jnp.clip(h * factor, 1 / MOST, LONGEST)
+
+
+MODEL = Model(
+    name="central_flow",
+    steps=central_flow_steps,
+    covers=Coverage.flip,
+    appearance=Appearance("central flow", "#0072b2", "-", "o"),
+)

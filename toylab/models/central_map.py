@@ -8,6 +8,7 @@ import optax
 from toylab.curvature import begin_track
 from toylab.models.kernel import Kernel
 from toylab.models.mean_step import averaged_rule
+from toylab.models.model import Appearance, Coverage, Model
 from toylab.models.oscillation import MeanState, balance, displaced, geometry, predictions_with, stiffness
 from toylab.models.predictions import Predictions
 from toylab.numerics.full_precision import fully_precise
@@ -70,3 +71,11 @@ def central_map_steps(
         return MeanState(rule.tree(moved), after, track), predictions_with(now, here, cone, inverse, 1, 1)
 
     return Kernel(init, step)
+
+
+MODEL = Model(
+    name="central_map",
+    steps=central_map_steps,
+    covers=Coverage.flip,
+    appearance=Appearance("central map", "#d55e00", "-", "D"),
+)

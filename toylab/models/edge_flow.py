@@ -11,8 +11,9 @@ from toylab.curvature import Track, begin_track
 from toylab.models.kernel import Kernel
 from toylab.models.look import look_at
 from toylab.models.mean_step import MeanStep
+from toylab.models.model import Appearance, Coverage, Model
 from toylab.models.predictions import Cost, Predictions, principal
-from toylab.models.rod_flow import heun
+from toylab.numerics.fixed_steps import heun
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
@@ -32,6 +33,15 @@ class EdgeFlowState(NamedTuple):
     direction: PyTree
     size: Array
     track: Track
+
+
+class EdgePoint(NamedTuple):
+    """What moves along the flow, or its velocity: flat weights (p,) of the centre, the unit direction (p,) and the
+    logarithm () of the size of the oscillation."""
+
+    weights: Array
+    direction: Array
+    size: Array
 
 
 def edge_flow_steps(
@@ -72,16 +82,12 @@ def edge_flow_steps(
             "state whose filter is constant: try rod_flow_steps"
         )
     rule = MeanStep(transform, structure, numbers, problem.params)
-    h = 1 / substeps
-
-    def update(gradient: Array, state: PyTree, weights: Array) -> Array:
-        return rule.step(gradient, state, weights, [])[0]
 
     def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> EdgeFlowState:
         state = transform.init(params) if state is None else state
         w = rule.flat(params)
         if half is None:
-            start = update(rule.flat(problem.gradient(params)), state, w) / 2
+            start = rule.step(rule.flat(problem.gradient(params)), state, w, [])[0] / 2
         else:
             start = rule.flat(half)
         length = jnp.linalg.norm(start)
@@ -98,19 +104,12 @@ def edge_flow_steps(
         squares = jnp.sum(jax.vmap(rule.flat)(grads) ** 2, axis=1)
         here, track = look_at(problem, rule, now.params, now.state, now.track)
 
-        def velocity(point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            w, v, size = point
-            rod = jnp.exp(size) * v
-            first, second = (rule.flat(problem.gradient(rule.tree(end))) for end in (w + rod, w - rod))
-            drift = update((first + second) / 2, now.state, w)
-            grown = -2 * v - update(rule.flat(problem.hvp(rule.tree(w), rule.tree(v))), now.state, v)
-            return drift, grown - (v @ grown) * v, v @ grown
+        def part(_: Array, point: EdgePoint) -> EdgePoint:
+            there = heun(lambda at: velocity(problem, rule, now.state, at), point, 1 / substeps)
+            unit = there.direction / jnp.linalg.norm(there.direction)
+            return EdgePoint(there.weights, unit, jnp.maximum(there.size, jnp.log(_least(there.weights))))
 
-        def part(_: Array, point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            w, v, size = heun(velocity, point, h)
-            return w, v / jnp.linalg.norm(v), jnp.maximum(size, jnp.log(_least(w)))
-
-        moved, turned, size = lax.fori_loop(0, substeps, part, (w, v, now.size))
+        end = lax.fori_loop(0, substeps, part, EdgePoint(w, v, now.size))
         state = transform.update(here.grads, now.state, now.params)[1]
         variances, axes = principal(here.preconditioner, rod[None])
         predictions = Predictions.of(
@@ -125,12 +124,37 @@ def edge_flow_steps(
             converged=here.pairs.converged[0],
             cost=Cost(substeps, 3 + 4 * substeps, here.pairs.products + 2 * substeps),
         )
-        return EdgeFlowState(rule.tree(moved), state, rule.tree(turned), size, track), predictions
+        return EdgeFlowState(rule.tree(end.weights), state, rule.tree(end.direction), end.size, track), predictions
 
     return Kernel(init, step)
+
+
+def velocity(problem: Problem, rule: MeanStep, state: PyTree, point: EdgePoint) -> EdgePoint:
+    """The right-hand side of the edge flow, see `edge_flow_steps`: (w', v', (log r)').
+
+    `rule.step` takes a gradient g to -eta g, weight decay included; `state`: the optimizer's, for its learning rate.
+    """
+
+    def update(gradient: Array, weights: Array) -> Array:
+        return rule.step(gradient, state, weights, [])[0]
+
+    w, v, size = point
+    rod = jnp.exp(size) * v
+    first, second = (rule.flat(problem.gradient(rule.tree(end))) for end in (w + rod, w - rod))
+    drift = update((first + second) / 2, w)
+    turning = -2 * v - update(rule.flat(problem.hvp(rule.tree(w), rule.tree(v))), v)  # (eta H - 2) v
+    return EdgePoint(drift, turning - (v @ turning) * v, v @ turning)
 
 
 def _least(weights: Array) -> Array:
     """The smallest size of an oscillation: the rounding of the weights."""
     info = jnp.finfo(weights.dtype)
     return jnp.maximum(info.eps * jnp.linalg.norm(weights), info.tiny)
+
+
+MODEL = Model(
+    name="edge_flow",
+    steps=edge_flow_steps,
+    covers=Coverage.gradient_descent,
+    appearance=Appearance("edge flow", "#56b4e9", (0, (4.5, 1.2, 1.0, 1.2)), "v"),
+)

@@ -15,10 +15,10 @@ class Cost(NamedTuple):
     Hessian `products`, and third derivatives `thirds`.
     """
 
-    substeps: ArrayLike = 1
-    gradients: ArrayLike = 1
-    products: ArrayLike = 0
-    thirds: ArrayLike = 0
+    substeps: int | Array = 1
+    gradients: int | Array = 1
+    products: int | Array = 0
+    thirds: int | Array = 0
 
 
 class Predictions(NamedTuple):

@@ -10,6 +10,7 @@ from toylab.curvature import Track, begin_track
 from toylab.models.kernel import Kernel
 from toylab.models.look import look_at
 from toylab.models.mean_step import MeanStep
+from toylab.models.model import Appearance, Coverage, Model
 from toylab.models.predictions import Cost, Predictions
 from toylab.numerics.full_precision import fully_precise
 from toylab.numerics.runge_kutta_chebyshev import REACH, chebyshev_step, most_stages, stages_for
@@ -23,10 +24,10 @@ SUBSTEPS = 4
 stiff mode that was not at rest may keep up to .8 of its size after a step."""
 
 MOST = 100
-"""Substeps at most: what a curvature that runs away cannot exceed."""
+"""The most substeps of one step: a bound that a curvature that runs away cannot exceed."""
 
 ROOM = 4 / 3
-"""The largest eigenvalue may rise by this factor within a step."""
+"""The factor by which the largest eigenvalue may rise within a step."""
 
 
 class StableFlowState(NamedTuple):
@@ -106,3 +107,11 @@ def stable_flow_steps(
         return StableFlowState(rule.tree(moved), after, track), predictions
 
     return Kernel(init, step)
+
+
+MODEL = Model(
+    name="stable_flow",
+    steps=stable_flow_steps,
+    covers=Coverage.linear_edge,
+    appearance=Appearance("stable flow", "#767676", (0, (1.0, 1.3)), "s"),
+)

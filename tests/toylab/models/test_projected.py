@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toylab import problems
-from toylab.models.comparison.measured import compare
+from toylab.models.comparison.run import compare
 from toylab.models.comparison.timed import driven
 from toylab.models.predictions import principal
 from toylab.models.projected import projected_steps

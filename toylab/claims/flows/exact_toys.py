@@ -17,7 +17,7 @@ from toylab import problems
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order, window
-from toylab.models.named import MODELS
+from toylab.models.named import models
 from toylab.problems.problem import Problem
 from toylab.rules.edge import edge_data
 
@@ -95,7 +95,7 @@ def _modelled(
 
     def one(*numbers: Array) -> Path:
         toy = problem(*numbers)
-        kernel = MODELS[model](toy, rule, known, count=count)
+        kernel = models()[model].steps(toy, rule, known, count=count)
 
         def step(now: Any, _: None) -> tuple[Any, Path]:
             after, said = kernel.step(now)

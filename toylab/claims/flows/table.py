@@ -20,7 +20,7 @@ COLUMNS = {
     "edge_ratio_error": "edge ratio error",
     "gradients_per_step": "gradients a step",
 }
-"""What is shown of a model, see `toylab.models.comparison.measured.compare`."""
+"""What is shown of a model, see `toylab.models.comparison.errors.Errors`."""
 
 
 def record(setting: Setting) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def record(setting: Setting) -> dict[str, Any]:
         "settled": found.settled,
         "travelled": found.travelled,
         "refused": found.refused,
-        "models": [run.errors for run in found.runs],
+        "models": [run.record() for run in found.runs],
     }
 
 
