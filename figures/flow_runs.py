@@ -28,7 +28,7 @@ WIDE: dict[str, Any] = {"color": style.PALE, "linewidth": 2.2}
 
 MAP = style.ORANGE
 SHADES = (MAP, "#e9a91c", "#6b3300")
-"""Of the first, second and third eigenvalue of the central map: warm, and middle, light and dark in grey."""
+"""Colours of the first, second and third eigenvalue of the central map: warm, and middle, light and dark in grey."""
 
 
 def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:

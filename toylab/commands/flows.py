@@ -172,7 +172,7 @@ def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
 
 
 def _arrays(compared: Any) -> dict[str, Any]:
-    """What the figure is drawn from; `figures.model_paths.draw` says which array is what."""
+    """The arrays that the figure is drawn from; `figures.model_paths.draw` describes them."""
     import numpy as np
 
     own = compared.measured

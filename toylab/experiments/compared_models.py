@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What is told apart in a table."""
+        """The name of the setting in tables and claims: no two settings share one."""
         loss, precision = dict(self.settings).get("loss", "mse"), " float32" if self.single else ""
         length = f"{self.steps} steps from {self.warm_up}"
         return f"{self.rule}, {self.problem} {loss}{precision}, {length}, seed {self.seed}"
@@ -55,6 +55,8 @@ DEFAULT = (GD, ADAM)
 
 AVERAGED = ("central_map", "central_flow", "rod_flow")
 EVERY_MODEL = (*AVERAGED, "edge_flow", "predicted")
+"""The models of the comparisons that are kept: a new model takes part in these once they are run again with it."""
+
 ADAPTIVE = (("b2", 0.99),)
 CHEBYSHEV = (("degree", 3), ("hidden", (32,)))
 CNN = (("examples", 100),)
@@ -150,7 +152,7 @@ def errors(setting: Setting, model: str) -> Errors:
 
 
 def drawn(settings: Sequence[Setting], more: Sequence[Setting] = ()) -> Any:
-    """What a claim draws: `settings`, in the long tier `more` as well."""
+    """The `draw` of a claim about `settings`, in the long tier about `more` as well."""
 
     def draw(random: np.random.Generator, tier: str) -> tuple[Setting, ...]:
         return (*settings, *more) if tier == "long" else tuple(settings)

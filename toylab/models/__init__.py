@@ -1,7 +1,7 @@
-"""What moves: every model of training as one kernel, `init(...) -> state` and `step(state) -> (state, info)`.
+"""Every model of training as one kernel, `init(...) -> state` and `step(state) -> (state, info)`.
 
-What the next step needs is state, what only a plot needs is info.  One module a model: a module that declares `MODEL`,
-see `toylab.models.model`, takes part in every comparison, and a new one is one new file.
+The state is all that the next step needs, the info all that only a plot needs.  One module a model: a module that
+declares `MODEL`, see `toylab.models.model`, takes part in every comparison, and a new one is one new file.
 """
 
 from toylab.models.amplitude import amplitude_dynamics

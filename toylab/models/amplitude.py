@@ -17,7 +17,7 @@ class Amplitude(NamedTuple):
 
 
 class Orbit(NamedTuple):
-    """What one step leaves: the amplitude a, the excess y of the sharpness, and the conserved quantity E."""
+    """The point that a step leaves: the amplitude a, the excess y of the sharpness, and the conserved quantity E."""
 
     amplitude: Array
     excess: Array

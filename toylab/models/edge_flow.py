@@ -36,7 +36,7 @@ class EdgeFlowState(NamedTuple):
 
 
 class EdgePoint(NamedTuple):
-    """What moves along the flow, or its velocity: flat weights (p,) of the centre, the unit direction (p,) and the
+    """A point of the flow, or its velocity: flat weights (p,) of the centre, the unit direction (p,) and the
     logarithm () of the size of the oscillation."""
 
     weights: Array

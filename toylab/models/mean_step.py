@@ -64,8 +64,8 @@ class MeanStep(NamedTuple):
             self.transform, self.structure.roles, self.edge.impulse, self.structure.delay
         )
         diagonal = self.flat(read(self.tree(gradient), state, self.tree(weights), slow)).astype(weights.dtype)
-        live = jnp.isfinite(diagonal) & (diagonal > 0)
-        return jnp.where(live, diagonal, 0)
+        positive = jnp.isfinite(diagonal) & (diagonal > 0)
+        return jnp.where(positive, diagonal, 0)
 
     def edge_like(self, vector: Array) -> Any:
         """The rule's numbers, a `EdgeData` of arrays in the precision of `vector`."""

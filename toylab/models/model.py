@@ -1,4 +1,4 @@
-"""What a model of training declares about itself."""
+"""The declaration of a model of training: its name, its kernel, the rules that it covers, and how it is drawn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""An oscillation at the edge, averaged: the covariance that keeps the curvature at the edge, and what it does to the
-mean of the weights and to the preconditioner.  What the central map and the central flow share.
+"""An oscillation at the edge, averaged: the covariance that keeps the curvature at the edge, and its effect on the
+mean of the weights and on the preconditioner.  The central map and the central flow share it.
 """
 
 from typing import Any, NamedTuple

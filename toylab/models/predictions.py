@@ -1,4 +1,4 @@
-"""What every model of the time average predicts, so that models can be laid side by side."""
+"""The predictions of a model of the time average, in one form, so that models can be laid side by side."""
 
 from typing import Any, NamedTuple
 

@@ -16,7 +16,7 @@ SUDDEN = 6.0
 """The largest rate, per step, at which the rod turns: only one that is about to grow by more would turn faster."""
 
 SETTLED = 1_000
-"""Steps of the rule at most in which the memory that goes with a given oscillation is found."""
+"""The most steps of the rule in which the memory is sought that alternates with a given oscillation."""
 
 
 class Phase(NamedTuple):
@@ -27,7 +27,7 @@ class Phase(NamedTuple):
 
 
 class RodPoint(NamedTuple):
-    """What moves along the flow, or its velocity: the middle of the rod, the slow leaves, the rod's unit direction and
+    """A point of the flow, or its velocity: the middle of the rod, the slow leaves, the rod's unit direction and
     the square () of its half length."""
 
     middle: Phase
@@ -164,8 +164,8 @@ def first_displacement(problem: Problem, held: HeldRule, params: PyTree) -> Phas
 
 
 def alternating(problem: Problem, held: HeldRule, params: PyTree, half: Array) -> Phase:
-    """Half of a rod with `half` (p,) in its weights, and in its memory what alternates with that: found by steps of
-    the rule until it repeats, `SETTLED` at most."""
+    """Half of a rod with `half` (p,) in its weights, and in its memory the part that alternates with that: steps of the
+    rule are taken until it repeats, `SETTLED` at most."""
     rule = held.rule
     middle = Phase(rule.flat(params), held.fast(held.state))
     still = Phase(half, [jnp.zeros_like(leaf) for leaf in middle.fast])

@@ -11,7 +11,7 @@ from toylab.models.predictions import Cost, Predictions
 
 PRODUCT, THIRD = 2.0, 4.0
 """The costs of a Hessian product and of a third derivative in gradients: passes over the network, forward over reverse
-once and twice.  What they cost on a machine is in the seconds."""
+once and twice.  Their cost on a machine is in the seconds."""
 
 WINDOW = 200
 """Steps over which losses, edge ratios and variances are averaged before they are compared: many periods of the

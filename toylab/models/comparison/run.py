@@ -216,7 +216,7 @@ def _parts(
 
 
 def own_predictions(loss: Array, square: Array, count: int) -> Predictions:
-    """What a run of the optimizer says of itself: losses (T,) and squared gradients (T,), no averages."""
+    """A run of the optimizer as a model of another: its losses (T,) and squared gradients (T,), no averages."""
 
     def one(loss: Array, square: Array) -> Predictions:
         return Predictions.of(None, loss, jnp.full(count, jnp.nan, loss.dtype), mean_loss=loss, mean_square=square)
