@@ -109,7 +109,8 @@ def distances(axes: Axes, mine: Mapping[str, np.ndarray]) -> None:
     t = int(mine["start"]) + mine["times"]
     for name in present(mine):
         distance = mine[f"{name}_distance"]
-        axes.plot(t, np.where(distance > 0, distance, np.nan), **_look(name), **_mark(name), markevery=0.11)
+        if (distance > 0).any():  # a line without points has no length to put markers at
+            axes.plot(t, np.where(distance > 0, distance, np.nan), **_look(name), **_mark(name), markevery=0.11)
     farthest = max(mine[f"{name}_distance"].max() for name in present(mine))
     axes.set(yscale="log", ylim=(1e-3 * farthest, 2 * farthest), ylabel=r"$|w - \bar w_t|$")
     axes.set(xlim=(0, steps(mine)[-1]), xlabel="step $t$")
