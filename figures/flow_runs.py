@@ -34,11 +34,12 @@ SHADES = (MAP, "#e9a91c", "#6b3300")
 def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
     """The comparison of one setting as arrays: RULE_name, with T steps from the end of the warm-up on.
 
-    `loss`, `variance` (T,) and `edges` (T, K) of the optimizer, `times` (T/every,); for each model m `m_loss` at its
-    mean, `m_mean_loss`, its average, `m_edges` (T, K), `m_distance` (T/every,) to the optimizer, and for the central
-    map `central_map_variance` (T,) = tr(P Sigma), its parts along the principal axes `central_map_variances` (T, K) and
-    the square of the optimizer's oscillation along them, `central_map_along` (T, K).  The optimizer's variance is of
-    the second difference of its iterates: the smooth motion of an early transient is in it, too.
+    `loss`, `variance` (T,) and `edges` (T, K) of the optimizer, `times` (T/every,); for each model m and the twin
+    `m_distance` (T/every,) to the optimizer; for each model `m_loss` at its mean, `m_mean_loss`, its average, and
+    `m_edges` (T, K); for the central map `central_map_variance` (T,) = tr(P Sigma), its parts along the principal axes
+    `central_map_variances` (T, K) and the square of the optimizer's oscillation along them, `central_map_along` (T, K).
+    The optimizer's variance is of the second difference of its iterates: the smooth motion of an early transient is in
+    it, too.
     """
     if quick:
         small = (("hidden", (4,)), ("loss", "mse"), ("examples", 20))
@@ -53,11 +54,13 @@ def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
         "variance": np.asarray(found.measured.variance),
     }
     for run in found.runs:
+        data[f"{run.name}_distance"] = run.distances
+        if run.name == TWIN:  # a run of the optimizer, which predicts no averages
+            continue
         data |= {
             f"{run.name}_loss": np.asarray(run.predictions.loss),
             f"{run.name}_mean_loss": np.asarray(run.predictions.mean_loss),
             f"{run.name}_edges": np.asarray(run.predictions.edge_ratios),
-            f"{run.name}_distance": run.distances,
         }
         if run.name == "central_map":
             parts = np.asarray(run.predictions.variances)
