@@ -11,7 +11,6 @@ from theory import errors
 from theory.averages.any_rule import central_flow_law
 from toylab import problems
 from toylab.models import central_flow_steps, central_map_steps, rod_flow_steps
-from toylab.models.comparison.errors import number_critical, overshoot
 from toylab.models.comparison.run import compare, comparing
 from toylab.optimizers import NAMED
 from toylab.rules.held import NoLinearEdge
@@ -104,17 +103,3 @@ def test_models_of_the_average_refuse_what_the_theory_refuses(rule):
     for model in (central_map_steps, central_flow_steps, rod_flow_steps):
         with pytest.raises(NoLinearEdge, match=r"does not cover this rule: (it crosses|a mode)"):
             model(problem, transform)
-
-
-def test_the_first_overshoot_ends_where_the_ratio_is_back():
-    ratio = np.array([0.5, 0.96, 0.99, 1.1, 1.2, 1.05, 0.97, 1.01, 0.9])
-    times = np.arange(1, 10)
-    assert list(times[overshoot(ratio, 1, times)]) == [1, 2, 3, 4, 5, 6]
-    assert list(times[::2][overshoot(ratio, 1, times[::2])]) == [1, 3, 5, 7]
-    assert not times[overshoot(np.minimum(ratio, 0.99), 1, times)].size
-    assert not times[overshoot(np.maximum.accumulate(ratio), 1, times)].size
-
-
-def test_critical_are_ratios_near_the_edge_for_runs_and_models_alike():
-    several = np.array([[1.0, 0.96, 0.9], [0.94, np.nan, np.nan], [np.nan] * 3])
-    np.testing.assert_array_equal(number_critical(several), [2, 0, np.nan])
