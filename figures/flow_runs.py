@@ -24,7 +24,7 @@ RMSPROP, ADAM = flow_settings.RMSPROP, flow_settings.ADAM
 TITLES = {"gd": "gradient descent", "rmsprop": "RMSProp", "adam": "Adam"}
 PLAIN: dict[str, Any] = {"color": "#9c9c9c", "linewidth": 0.7}
 WIDE: dict[str, Any] = {"color": style.PALE, "linewidth": 2.2}
-"""How the optimizer's own run looks: light, since the models are drawn over it, and wide where they hide it."""
+"""The looks of the optimizer's own run: light, since the models are drawn over it, and wide where they hide it."""
 
 MAP = style.ORANGE
 SHADES = (MAP, "#e9a91c", "#6b3300")

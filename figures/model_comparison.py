@@ -30,7 +30,7 @@ RUNS = {
     "chebyshev_mlp": ("gd", "scalar_rmsprop", "adam"),
     "digits_cnn": ("gd", "rmsprop", "adam"),
 }
-"""What is shown, a panel each; of several settings the longest."""
+"""The rules that are shown on each problem, a panel each; of several settings the longest."""
 
 COLUMNS = 4
 

@@ -14,7 +14,7 @@ from toylab.models.model import Appearance
 from toylab.models.named import models
 
 TWIN = Appearance("twin", style.BLACK, (0, (1.0, 2.0)), "_")
-"""How the run of the optimizer looks that began next to its own."""
+"""The look of the run of the optimizer that began next to its own."""
 
 
 def appearance(name: str) -> Appearance:

@@ -25,7 +25,7 @@ SETTLING = 20
 single gradient, and no model is made for that."""
 
 LOOKS = 200
-"""How many times, at most, paths are compared."""
+"""The most times that paths are compared in a run."""
 
 COLUMNS = {  # field -> heading, format
     "distance": ("distance", "{:.3g}"),

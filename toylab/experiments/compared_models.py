@@ -95,8 +95,8 @@ SINGLE = (
     ),
     Setting("nesterov", 0.2, 3000, (("momentum", 0.9),), warm_up=20, models=("central_map", "rod_flow"), single=True),
 )
-"""In float32, whose rounding keeps an oscillation alive: in float64 it may die down to 1e-14 between two bursts, and
-then takes hundreds of steps above the edge to come back."""
+"""Runs in float32, whose rounding keeps an oscillation alive: in float64 it may die down to 1e-14 between two bursts,
+and then takes hundreds of steps above the edge to come back."""
 
 LATE = (
     replace(GD, steps=3000, warm_up=1200, models=("central_map", "central_flow")),

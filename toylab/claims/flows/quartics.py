@@ -38,7 +38,7 @@ class Quartics(NamedTuple):
 
 
 BESIDE = 0.01
-"""Where runs start: the first displacement is the rod's first half."""
+"""The start of all runs: the first displacement is the rod's first half."""
 
 ALONG_THE_ROD = 6_000
 """Steps: the size relaxes by the excess over the edge in each, half a per cent at least, to exp(-30)."""
@@ -137,7 +137,7 @@ class Jets(NamedTuple):
 
 
 EXCESS = np.array([0.002, 0.001, 0.0005])
-"""How far `a` is above the edge, relative to it: halved, to extrapolate."""
+"""Relative excesses of `a` over the edge: halved twice, to extrapolate."""
 
 RESTING = ("central_map", "central_flow")
 AT_REST, SWUNG_IN = 400, 60_000
