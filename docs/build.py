@@ -186,9 +186,9 @@ def figures() -> str:
 
 def models() -> str:
     """Every model of training that can be laid beside an optimizer."""
-    from toylab.models.named import MODELS
+    from toylab.models.named import models as named
 
-    rows = ([code(name), summary(make), place(make.__module__)] for name, make in MODELS.items())
+    rows = ([code(name), summary(one.steps), place(one.steps.__module__)] for name, one in named().items())
     return grid(["model", "what it is", "file"], rows)
 
 

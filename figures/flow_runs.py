@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.model_paths import LOOKS
+from figures.model_paths import appearance, line
 from toylab.experiments import compared_models as flow_settings
 from toylab.experiments.compared_models import Setting, compared
+from toylab.models.comparison.run import TWIN
+from toylab.models.named import models
 
 GD = replace(flow_settings.GD, models=("central_map", "central_flow"))
 RMSPROP, ADAM = flow_settings.RMSPROP, flow_settings.ADAM
@@ -22,21 +24,22 @@ RMSPROP, ADAM = flow_settings.RMSPROP, flow_settings.ADAM
 TITLES = {"gd": "gradient descent", "rmsprop": "RMSProp", "adam": "Adam"}
 PLAIN: dict[str, Any] = {"color": "#9c9c9c", "linewidth": 0.7}
 WIDE: dict[str, Any] = {"color": style.PALE, "linewidth": 2.2}
-"""How the optimizer's own run looks: light, since the models are drawn over it, and wide where they hide it."""
+"""The looks of the optimizer's own run: light, since the models are drawn over it, and wide where they hide it."""
 
 MAP = style.ORANGE
 SHADES = (MAP, "#e9a91c", "#6b3300")
-"""Of the first, second and third eigenvalue of the central map: warm, and middle, light and dark in grey."""
+"""Colours of the first, second and third eigenvalue of the central map: warm, and middle, light and dark in grey."""
 
 
 def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
     """The comparison of one setting as arrays: RULE_name, with T steps from the end of the warm-up on.
 
-    `loss`, `variance` (T,) and `edges` (T, K) of the optimizer, `times` (T/every,); for each model m `m_loss` at its
-    mean, `m_mean_loss`, its average, `m_edges` (T, K), `m_distance` (T/every,) to the optimizer, and for the central
-    map `central_map_variance` (T,) = tr(P Sigma), its parts along the principal axes `central_map_variances` (T, K) and
-    the square of the optimizer's oscillation along them, `central_map_along` (T, K).  The optimizer's variance is of
-    the second difference of its iterates: the smooth motion of an early transient is in it, too.
+    `loss`, `variance` (T,) and `edges` (T, K) of the optimizer, `times` (T/every,); for each model m and the twin
+    `m_distance` (T/every,) to the optimizer; for each model `m_loss` at its mean, `m_mean_loss`, its average, and
+    `m_edges` (T, K); for the central map `central_map_variance` (T,) = tr(P Sigma), its parts along the principal axes
+    `central_map_variances` (T, K) and the square of the optimizer's oscillation along them, `central_map_along` (T, K).
+    The optimizer's variance is of the second difference of its iterates: the smooth motion of an early transient is in
+    it, too.
     """
     if quick:
         small = (("hidden", (4,)), ("loss", "mse"), ("examples", 20))
@@ -51,14 +54,16 @@ def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
         "variance": np.asarray(found.measured.variance),
     }
     for run in found.runs:
+        data[f"{run.name}_distance"] = run.distances
+        if run.name == TWIN:  # a run of the optimizer, which predicts no averages
+            continue
         data |= {
-            f"{run.name}_loss": np.asarray(run.averages.loss),
-            f"{run.name}_mean_loss": np.asarray(run.averages.mean_loss),
-            f"{run.name}_edges": np.asarray(run.averages.edge_ratios),
-            f"{run.name}_distance": run.distances,
+            f"{run.name}_loss": np.asarray(run.predictions.loss),
+            f"{run.name}_mean_loss": np.asarray(run.predictions.mean_loss),
+            f"{run.name}_edges": np.asarray(run.predictions.edge_ratios),
         }
         if run.name == "central_map":
-            parts = np.asarray(run.averages.variances)
+            parts = np.asarray(run.predictions.variances)
             data["central_map_variance"], data["central_map_variances"] = np.sum(parts, axis=1), parts
             data["central_map_along"] = np.zeros_like(parts) if run.along is None else run.along
     return {f"{setting.rule}_{key}": np.asarray(array) for key, array in data.items()}
@@ -107,15 +112,16 @@ def distances(axes: Axes, mine: Mapping[str, np.ndarray]) -> None:
     t = int(mine["start"]) + mine["times"]
     for name in present(mine):
         distance = mine[f"{name}_distance"]
-        axes.plot(t, np.where(distance > 0, distance, np.nan), **_look(name), **_mark(name), markevery=0.11)
+        if (distance > 0).any():  # a line without points has no length to put markers at
+            axes.plot(t, np.where(distance > 0, distance, np.nan), **_look(name), **_mark(name), markevery=0.11)
     farthest = max(mine[f"{name}_distance"].max() for name in present(mine))
     axes.set(yscale="log", ylim=(1e-3 * farthest, 2 * farthest), ylabel=r"$|w - \bar w_t|$")
     axes.set(xlim=(0, steps(mine)[-1]), xlabel="step $t$")
 
 
 def present(mine: Mapping[str, np.ndarray]) -> list[str]:
-    """The models of a run."""
-    return [name for name in LOOKS if f"{name}_distance" in mine]
+    """The models of a run, and its twin."""
+    return [name for name in (*models(), TWIN) if f"{name}_distance" in mine]
 
 
 def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], list[str]]:
@@ -129,7 +135,7 @@ def legend(mine: Mapping[str, np.ndarray], shown: int) -> tuple[list[Line2D], li
     ]
     labels = [
         "optimizer",
-        *(name.replace("_", " ") for name in present(mine)),
+        *(appearance(name).label for name in present(mine)),
         r"central map, only $L(\bar w)$",
         "edge",
         "optimizer's eigenvalues",
@@ -147,9 +153,8 @@ def _circles(axes: Axes, t: np.ndarray, series: np.ndarray | None) -> None:
 
 
 def _mark(name: str) -> dict[str, Any]:
-    return {"marker": LOOKS[name][2], "markersize": 2.8}
+    return {"marker": appearance(name).marker, "markersize": 2.8}
 
 
 def _look(name: str) -> dict[str, Any]:
-    colour, dashes, _ = LOOKS[name]
-    return {"color": colour, "linestyle": dashes, "linewidth": 1.1}
+    return {**line(name), "linewidth": 1.1}

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.model_paths import LOOKS
+from figures.model_paths import line
 from toylab.curvature import dense_hessian
 from toylab.models import rollout
-from toylab.models.named import MODELS
+from toylab.models.named import models
 from toylab.models.optimizer import discrete_steps
 from toylab.problems import berthier_one_eigenvalue
 
@@ -41,7 +41,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     problem = berthier_one_eigenvalue(PUSH, ZETA, start=START)
     rule, steps = optax.sgd(ETA), QUICK_STEPS if quick else STEPS
     kernels = {"optimizer": discrete_steps(problem, rule)} | {
-        name: MODELS[name](problem, rule, count=1) for name in FLOWS
+        name: models()[name].steps(problem, rule, count=1) for name in FLOWS
     }
     data: dict[str, Any] = {"edge": 2 / ETA}
     for name, kernel in kernels.items():
@@ -114,5 +114,5 @@ def _panels(data: Mapping[str, np.ndarray]) -> tuple[Figure, Axes, Axes]:
 def _look(name: str) -> dict[str, Any]:
     if name == "optimizer":
         return {"color": "#9c9c9c", "linewidth": 0.5}
-    colour, dashes, _ = LOOKS[name]
-    return {"color": style.BLACK if name == "stable_flow" else colour, "linestyle": dashes, "linewidth": 1.4}
+    black = {"color": style.BLACK} if name == "stable_flow" else {}
+    return {**line(name), **black, "linewidth": 1.4}

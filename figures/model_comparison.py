@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures import style
-from figures.model_paths import LOOKS
+from figures.model_paths import appearance, line
 from toylab.claims.flows.table import described, kept
 from toylab.experiments.compared_models import CONVOLUTIONAL, GRID
+from toylab.models.named import models
 
 NAME = "model_comparison"
 TITLE = "Models of the averaged path: error at the end against cost of a step, for seven rules on three problems"
@@ -29,9 +30,8 @@ RUNS = {
     "chebyshev_mlp": ("gd", "scalar_rmsprop", "adam"),
     "digits_cnn": ("gd", "rmsprop", "adam"),
 }
-"""What is shown, a panel each; of several settings the longest."""
+"""The rules that are shown on each problem, a panel each; of several settings the longest."""
 
-MODELS = ("stable_flow", "central_flow", "central_map", "rod_flow", "edge_flow", "predicted")
 COLUMNS = 4
 
 
@@ -87,7 +87,7 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     for axes in panels[::COLUMNS]:
         axes.set_ylabel("distance at end / travelled")
     drawn = {str(name) for panel in PANELS for name in data[f"{panel.key}_models"]}
-    handles = [Line2D([], [], label=name.replace("_", " "), **_look(name)) for name in MODELS if name in drawn]
+    handles = [Line2D([], [], label=appearance(name).label, **_look(name)) for name in models() if name in drawn]
     handles.append(Line2D([], [], label="the optimizer's twin", **FLOOR))
     figure.legend(handles=handles, loc="outside upper center", ncols=COLUMNS)
     return figure
@@ -99,7 +99,7 @@ def _panel(axes: Axes, own: Mapping[str, np.ndarray]) -> None:
         if name == "twin":
             axes.axhline(error, **FLOOR)
             continue
-        axes.plot([cost, cost], [errors.min(), errors.max()], color=LOOKS[str(name)][0], linewidth=0.9)
+        axes.plot([cost, cost], [errors.min(), errors.max()], color=appearance(str(name)).colour, linewidth=0.9)
         axes.plot(cost, error, **_look(str(name)))
     axes.set(xscale="log", yscale="log")
     axes.margins(0.15)
@@ -107,12 +107,9 @@ def _panel(axes: Axes, own: Mapping[str, np.ndarray]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-FLOOR: dict[str, Any] = {"color": LOOKS["twin"][0], "linestyle": LOOKS["twin"][1], "linewidth": 0.9}
+FLOOR: dict[str, Any] = {**line("twin"), "linewidth": 0.9}
 
 
 def _look(name: str) -> dict[str, Any]:
-    colour, _, marker = LOOKS[name]
-    return {
-        "color": colour, "marker": marker, "markersize": 5, "linestyle": "none", "markeredgecolor": style.BLACK,
-        "markeredgewidth": 0.5,
-    }  # fmt: skip
+    look, rim = appearance(name), {"markeredgecolor": style.BLACK, "markeredgewidth": 0.5}
+    return {"color": look.colour, "marker": look.marker, "markersize": 5, "linestyle": "none", **rim}

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
+from toylab.models.model import Appearance
+from toylab.models.named import models
 
-LOOKS = {  # model -> colour, line, marker
-    "stable_flow": (style.GREY, (0, (1.0, 1.3)), "s"),
-    "central_flow": (style.BLUE, "-", "o"),
-    "central_map": (style.ORANGE, "-", "D"),
-    "rod_flow": ("#009e73", (0, (4.5, 2.0)), "^"),
-    "edge_flow": ("#56b4e9", (0, (4.5, 1.2, 1.0, 1.2)), "v"),
-    "predicted": ("#cc79a7", (0, (2.0, 1.0)), "P"),
-    "twin": (style.BLACK, (0, (1.0, 2.0)), "_"),
-}
-"""How each model looks, told apart by marker or dashes without colour; colours from the palette of `style`."""
+TWIN = Appearance("twin", style.BLACK, (0, (1.0, 2.0)), "_")
+"""The look of the run of the optimizer that began next to its own."""
+
+
+def appearance(name: str) -> Appearance:
+    """How a model looks: as it declares; `twin` is no model."""
+    return TWIN if name == "twin" else models()[name].appearance
+
+
+def line(name: str) -> dict[str, Any]:
+    """Colour and dashes of a model's line."""
+    look = appearance(name)
+    return {"color": look.colour, "linestyle": look.dashes}
 
 
 @style.styled
@@ -32,14 +38,13 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     """
     figure = Figure(figsize=(style.PAGE, 2.4))
     apart, loss, ratio = figure.subplots(1, 3)
-    steps, models = data["steps"], [str(name) for name in data["models"]]
+    steps, names = data["steps"], [str(name) for name in data["models"]]
     loss.plot(steps, data["optimizer_loss"], color=style.PALE, linewidth=0.8, label="optimizer")
     ratio.plot(steps, data["optimizer_edge_ratios"][:, 0], color=style.PALE, linewidth=0.8)
     ratio.axhline(1, **style.LEVEL)
-    for name in models:
-        colour, dashes, _ = LOOKS[name]
-        look = {"color": colour, "linestyle": dashes}
-        apart.plot(data["times"], _positive(data[f"{name}_distance"]), label=name.replace("_", " "), **look)
+    for name in names:
+        look = line(name)
+        apart.plot(data["times"], _positive(data[f"{name}_distance"]), label=appearance(name).label, **look)
         if name == "twin":  # a run of the optimizer, which would hide its loss
             continue
         loss.plot(steps, _positive(data[f"{name}_loss"]), **look)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import flow_runs, style
-from toylab.models.comparison.measured import WINDOW
+from toylab.models.comparison.errors import WINDOW
 
 NAME = "oscillation_variance"
 TITLE = "The variance of the oscillation at the edge, predicted by the central map and measured"

@@ -18,7 +18,8 @@ import toylab
 from figures import style
 from figures.members import paired
 from toylab.curvature import begin_track, follow
-from toylab.models import central_map_steps, rollout
+from toylab.models.central_map import central_map_steps
+from toylab.models.kernel import advanced
 from toylab.models.optimizer import discrete_steps
 from toylab.optimizers import NAMED
 from toylab.problems import digits_mlp
@@ -42,7 +43,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     problem = digits_mlp(hidden=(4,), examples=20) if quick else digits_mlp(hidden=(32, 32), examples=300, seed=10)
     threshold = float(theory.cached_edge(NAMED["scalar_rmsprop"]).at(**settings).threshold)
     kernel = discrete_steps(problem, transform)
-    start = rollout(kernel, kernel.init(problem.params), WARM_UP)[0]
+    start = advanced(kernel, kernel.init(problem.params), WARM_UP)
     steps, count = (QUICK_STEPS, 2) if quick else (STEPS, COUNT)
     data = {"steps": WARM_UP + np.arange(steps), "threshold": threshold, "learning_rate": LEARNING_RATE}
     for name, penalty in RUNS.items():
@@ -77,8 +78,8 @@ def _mapped(
     kernel = central_map_steps(problem, transform, known, count=count, curvature_penalty=penalty)
 
     def one(now: Any, _: None) -> tuple[Any, tuple[Array, Array, Array]]:
-        after, said = kernel.step(now)
-        return after, (said.mean_loss, after.state.nu, said.edge_ratios[0])
+        after, predictions = kernel.step(now)
+        return after, (predictions.mean_loss, after.state.nu, predictions.edge_ratios[0])
 
     run = jax.jit(partial(lax.scan, one, length=steps))
     return run(kernel.init(start.params, start.state))[1]

@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,8 @@ SETTLING = 20
 """Steps of the rule itself, before the models start, for rules with second moments: their first estimates come from a
 single gradient, and no model is made for that."""
 
-SLOW = ("predicted",)
-"""Models that take hundreds of gradients a step, and are only run when asked for."""
-
 LOOKS = 200
-"""How many times, at most, paths are compared."""
+"""The most times that paths are compared in a run."""
 
 COLUMNS = {  # field -> heading, format
     "distance": ("distance", "{:.3g}"),
@@ -46,7 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_experiment(parser, steps=DEFAULT_STEPS)
     parser.add_argument(
-        "--models", metavar="A,B", help=f"which models, always with stable_flow (default: all but {', '.join(SLOW)})"
+        "--models",
+        metavar="A,B",
+        help="which models, always with stable_flow (default: all but those that take hundreds of gradients a step)",
     )
     parser.add_argument(
         "--eigenvalues", type=int, default=4, metavar="K", help="how many are followed, and may be critical (default 4)"
@@ -59,7 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0 with the comparison; 130 if interrupted: then the models that ended are saved.
+    """Exit code 0 with the comparison; 130 if interrupted: then the models that ended are saved; 1 if the results were
+    saved and printed, but could not be drawn.
 
     **Errors:** `BadInput`, also for a rule without a linear edge, with the reason.
     """
@@ -70,24 +70,29 @@ def run(options: argparse.Namespace) -> int:
         require_own("figures")
         with results_folder(options.out) as folder:
             warm_up, compared, whole = _compared(found, models, options)
-            record = _record(found, compared, warm_up)
-            files = _written(record, compared, folder)
+            record, arrays = _record(found, compared, warm_up), _arrays(compared)
+            written = _saved(record, arrays, folder)  # before anything is drawn, which may fail
+            drawn, failure = _drawn(arrays, folder)
+            files = f"{folder / 'flows'}.{{{','.join([*written, *drawn])}}}"
     print(json.dumps(record, allow_nan=False) if options.json else "\n".join([*_lines(record), f"files: {files}"]))
+    if failure:
+        print(f"toylab: results are in {files}, but they could not be drawn: {failure}", file=sys.stderr)
     if not whole:
         print(f"toylab: interrupted, {len(record['models'])} of the models ended", file=sys.stderr)
-    return 0 if whole else 130
+    return 130 if not whole else 1 if failure else 0
 
 
 def _models(text: str | None) -> tuple[str, ...]:
     """The models that were asked for. **Errors:** `BadInput` for an unknown one."""
-    from toylab.models.named import MODELS
+    from toylab.models.named import models
 
+    known = models()
     if text is None:
-        return tuple(name for name in MODELS if name not in SLOW)
+        return tuple(name for name, model in known.items() if not model.slow)
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if name not in MODELS:
-            hint = nearest(name, MODELS, f"models are {', '.join(MODELS)}")
+        if name not in known:
+            hint = nearest(name, known, f"models are {', '.join(known)}")
             raise BadInput(f"--models got {name!r}, which is no model", hint)
     return names
 
@@ -103,35 +108,37 @@ def _possible(options: argparse.Namespace) -> None:
 
 
 def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, bool]:
-    """The steps of warm-up that were taken, the `toylab.models.comparison.measured.Comparison`, and whether it is
+    """The steps of warm-up that were taken, the `toylab.models.comparison.run.ModelComparison`, and whether it is
     whole: at Ctrl-C it has the models that ended."""
-    from toylab.models.comparison.measured import compare
+    from toylab.models.comparison.run import comparing, parts_of
     from toylab.rules.edge import edge_data
     from toylab.rules.held import NoLinearEdge
 
     problem, transform = found.built_problem(), found.transform()
-    ended: list[Any] = []
+    so_far: Any = None
     whole = False
     try:
         structure, _ = edge_data(transform, problem.params)
         warm_up = options.warm_up if options.warm_up is not None else SETTLING if structure.roles.slow else 0
-        parts = len(dict.fromkeys(["stable_flow", *models])) + 2
+        parts = len(parts_of(models))
+        every = max(1, options.steps // LOOKS)
         with progress_bar(f"{found.rule.name} on {found.problem.name}: optimizer and models", parts) as shown:
-            begun = iter(range(parts))
-            every = max(1, options.steps // LOOKS)
-            compared = compare(
+            shown(0, parts, {})
+            for part in comparing(
                 problem, transform, options.steps, models=models, count=options.eigenvalues, warm_up=warm_up,
-                every=every, said=lambda name: shown(next(begun), parts, {}), finished=ended.append,
-            )  # fmt: skip
+                every=every,
+            ):  # fmt: skip
+                so_far = part.result()
+                shown(part.done, parts, {})
             whole = True
     except KeyboardInterrupt:
-        if not ended:
+        if so_far is None or not so_far.runs:
             raise
-        compared = ended[-1]
     except NoLinearEdge as refusal:
         raise BadInput(f"{found.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
     except ValueError as error:
         raise BadInput(str(error), "see toylab flows --help") from error
+    compared = so_far
     if compared.travelled == 0:
         raise BadInput("the optimizer ended where it began, so no distance can be compared", "start elsewhere")
     if not math.isfinite(float(compared.measured.loss[0])):
@@ -153,9 +160,9 @@ def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
             "travelled": compared.travelled,
             "onset": compared.onset,
             "settled": compared.settled,
-            "crowded": compared.crowded,
+            "crowded": compared.all_followed_critical,
             "diverged": int(lost[0]) if lost.size else None,
-            "models": [run.errors for run in compared.runs],
+            "models": [run.record() for run in compared.runs],
             "refused": compared.refused,
             "environment": {
                 "versions": versions(), "devices": devices(), "precision": precision(), "code": code_fingerprint(),
@@ -165,7 +172,7 @@ def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
 
 
 def _arrays(compared: Any) -> dict[str, Any]:
-    """What the figure is drawn from; `figures.model_paths.draw` says which array is what."""
+    """The arrays that the figure is drawn from; `figures.model_paths.draw` describes them."""
     import numpy as np
 
     own = compared.measured
@@ -179,32 +186,40 @@ def _arrays(compared: Any) -> dict[str, Any]:
         "optimizer_variance": own.variance,
     }
     for run in compared.runs:
-        said = run.averages
+        predictions = run.predictions
         arrays[f"{run.name}_distance"] = run.distances
-        arrays[f"{run.name}_loss"] = said.mean_loss
-        arrays[f"{run.name}_edge_ratios"] = said.edge_ratios
-        arrays[f"{run.name}_variances"] = said.variances
+        arrays[f"{run.name}_loss"] = predictions.mean_loss
+        arrays[f"{run.name}_edge_ratios"] = predictions.edge_ratios
+        arrays[f"{run.name}_variances"] = predictions.variances
         if run.along is not None:
             arrays[f"{run.name}_along"] = run.along
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def _written(record: dict[str, Any], compared: Any, folder: Path) -> str:
-    """Write flows.json, flows.npz and the figure; their names in words. **Errors:** `BadInput`."""
+def _saved(record: dict[str, Any], arrays: dict[str, Any], folder: Path) -> list[str]:
+    """Write flows.json and flows.npz; their suffixes. **Errors:** `BadInput`."""
+    return _write(folder, {"json": json.dumps(record, indent=1, allow_nan=False).encode(), "npz": packed(arrays)})
+
+
+def _drawn(arrays: dict[str, Any], folder: Path) -> tuple[list[str], str]:
+    """Write the figure; its suffixes, and in one line why there is none. **Errors:** `BadInput`."""
     from figures import model_paths
 
-    arrays = _arrays(compared)
-    contents = {
-        "json": json.dumps(record, indent=1, allow_nan=False).encode(),
-        "npz": packed(arrays),
-        **rendered(model_paths.draw(arrays)),
-    }
+    try:
+        pictures = rendered(model_paths.draw(arrays))
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong in a picture, the answer is given
+        return [], " ".join(f"{type(error).__name__}: {error}".split())
+    return _write(folder, pictures), ""
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
+    """Write each content to flows.SUFFIX; the suffixes. **Errors:** `BadInput` where that is not possible."""
     for suffix, content in contents.items():
         try:
             write_atomically(folder / f"flows.{suffix}", content)
         except OSError as error:
             raise BadInput(f"{folder}: {error.strerror or error}", "give another folder with --out DIR") from error
-    return f"{folder / 'flows'}.{{{','.join(contents)}}}"
+    return list(contents)
 
 
 def _lines(record: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ Machinery for claims.  Learning rates and lengths were chosen on seeds 0 to 2; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from toylab.experiments.network_plateaus import FRESH, in_single_precision
-from toylab.models.comparison.measured import Comparison, compare
+from toylab.models.comparison.errors import Errors
+from toylab.models.comparison.run import ModelComparison, compare
 from toylab.optimizers import NAMED
 from toylab.problems import NAMED as PROBLEMS
 
@@ -40,7 +41,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What is told apart in a table."""
+        """The name of the setting in tables and claims: no two settings share one."""
         loss, precision = dict(self.settings).get("loss", "mse"), " float32" if self.single else ""
         length = f"{self.steps} steps from {self.warm_up}"
         return f"{self.rule}, {self.problem} {loss}{precision}, {length}, seed {self.seed}"
@@ -54,6 +55,8 @@ DEFAULT = (GD, ADAM)
 
 AVERAGED = ("central_map", "central_flow", "rod_flow")
 EVERY_MODEL = (*AVERAGED, "edge_flow", "predicted")
+"""The models of the comparisons that are kept: a new model takes part in these once they are run again with it."""
+
 ADAPTIVE = (("b2", 0.99),)
 CHEBYSHEV = (("degree", 3), ("hidden", (32,)))
 CNN = (("examples", 100),)
@@ -92,8 +95,8 @@ SINGLE = (
     ),
     Setting("nesterov", 0.2, 3000, (("momentum", 0.9),), warm_up=20, models=("central_map", "rod_flow"), single=True),
 )
-"""In float32, whose rounding keeps an oscillation alive: in float64 it may die down to 1e-14 between two bursts, and
-then takes hundreds of steps above the edge to come back."""
+"""Runs in float32, whose rounding keeps an oscillation alive: in float64 it may die down to 1e-14 between two bursts,
+and then takes hundreds of steps above the edge to come back."""
 
 LATE = (
     replace(GD, steps=3000, warm_up=1200, models=("central_map", "central_flow")),
@@ -127,7 +130,7 @@ AT_THE_EDGE = tuple(
 
 
 @cache
-def compared(setting: Setting) -> Comparison:
+def compared(setting: Setting) -> ModelComparison:
     """The comparison, kept for the claims that share it."""
     problem = PROBLEMS[setting.problem](**dict(setting.settings), seed=setting.seed)
     problem = in_single_precision(problem) if setting.single else problem
@@ -143,13 +146,13 @@ def compared(setting: Setting) -> Comparison:
     )
 
 
-def errors(setting: Setting, model: str) -> Mapping[str, Any]:
-    """The record of one model."""
+def errors(setting: Setting, model: str) -> Errors:
+    """The errors of one model on a setting."""
     return next(run.errors for run in compared(setting).runs if run.name == model)
 
 
 def drawn(settings: Sequence[Setting], more: Sequence[Setting] = ()) -> Any:
-    """What a claim draws: `settings`, in the long tier `more` as well."""
+    """The `draw` of a claim about `settings`, in the long tier about `more` as well."""
 
     def draw(random: np.random.Generator, tier: str) -> tuple[Setting, ...]:
         return (*settings, *more) if tier == "long" else tuple(settings)

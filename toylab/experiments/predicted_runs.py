@@ -18,7 +18,7 @@ from jax import Array
 from toylab import problems
 from toylab.curvature import dense_hessian
 from toylab.models import rollout
-from toylab.models.amplitude import averaged_dynamics
+from toylab.models.amplitude import amplitude_dynamics
 from toylab.models.constrained import constrained_trajectory
 from toylab.models.optimizer import discrete_steps
 from toylab.models.predicted import Predicted, predicted_dynamics
@@ -143,7 +143,7 @@ def averaging_errors(sample: dict[str, float]) -> dict[str, tuple[np.ndarray, np
         member = {name: jnp.asarray(value) for name, value in start.items()}
         problem = normal_form(member | {"eta": jnp.ones(()), "alpha": eps**2, "beta": jnp.ones(())})
         path = visited(problem, 1.0, steps)
-        kernel = averaged_dynamics(1.0, eps**2)
+        kernel = amplitude_dynamics(1.0, eps**2)
         found = rollout(kernel, kernel.init(problem.params[0], problem.params[1]), steps)[1]
         during = jnp.arange(steps) * eps <= 2 * np.pi / np.sqrt(2)
         errors = {

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from toylab.models.kernel import Kernel
 
 
-class Averaged(NamedTuple):
+class Amplitude(NamedTuple):
     """The logarithm of the amplitude a of x_t = (-1)^t a_t along u, and y = grad S_perp . (w - w_dagger)."""
 
     log_amplitude: Array
@@ -17,14 +17,14 @@ class Averaged(NamedTuple):
 
 
 class Orbit(NamedTuple):
-    """What one step leaves: the amplitude a, the excess y of the sharpness, and the conserved quantity E."""
+    """The point that a step leaves: the amplitude a, the excess y of the sharpness, and the conserved quantity E."""
 
     amplitude: Array
     excess: Array
     energy: Array
 
 
-def averaged_dynamics(
+def amplitude_dynamics(
     learning_rate: ArrayLike,
     sharpening_rate: ArrayLike = 1.0,
     grad_sharpness_sq: ArrayLike = 1.0,
@@ -56,15 +56,15 @@ def averaged_dynamics(
     outer = 1 / (2 - 2 ** (1 / 3))
     weights = (outer, 1 - 2 * outer, outer)
 
-    def init(amplitude: ArrayLike, excess: ArrayLike) -> Averaged:
-        return Averaged(jnp.log(jnp.abs(jnp.asarray(amplitude, dtype=float))), jnp.asarray(excess, dtype=float))
+    def init(amplitude: ArrayLike, excess: ArrayLike) -> Amplitude:
+        return Amplitude(jnp.log(jnp.abs(jnp.asarray(amplitude, dtype=float))), jnp.asarray(excess, dtype=float))
 
-    def orbit(now: Averaged) -> Orbit:
+    def orbit(now: Amplitude) -> Orbit:
         square = jnp.exp(2 * now.log_amplitude)
         energy = kappa * now.excess**2 / 2 + gain * (beta * square / 4 - alpha * now.log_amplitude)
         return Orbit(jnp.exp(now.log_amplitude), now.excess, energy)
 
-    def substep(_: Array, now: Averaged) -> Averaged:
+    def substep(_: Array, now: Amplitude) -> Amplitude:
         log_amplitude, excess = now
         for weight in weights:
             half = weight / substeps / 2
@@ -72,9 +72,9 @@ def averaged_dynamics(
             push = alpha - beta * jnp.exp(2 * log_amplitude) / 2
             excess = excess + 2 * half * drift * push
             log_amplitude = log_amplitude + half * envelope * excess
-        return Averaged(log_amplitude, excess)
+        return Amplitude(log_amplitude, excess)
 
-    def step(now: Averaged) -> tuple[Averaged, Orbit]:
+    def step(now: Amplitude) -> tuple[Amplitude, Orbit]:
         return lax.fori_loop(0, substeps, substep, now), orbit(now)
 
     return Kernel(init, step)

@@ -10,9 +10,10 @@ from jax.typing import ArrayLike
 
 from toylab.curvature import begin_track
 from toylab.models.kernel import Kernel
-from toylab.models.mean_step import averaged_rule
-from toylab.models.oscillation import Mean, averages, balance, displaced, geometry, stiffness
-from toylab.models.predictions import Averages
+from toylab.models.mean_step import MeanStep, averaged_rule
+from toylab.models.model import Appearance, Coverage, Model
+from toylab.models.oscillation import MeanState, balance, displaced, geometry, predictions_with, stiffness
+from toylab.models.predictions import Cost, Predictions
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
@@ -20,38 +21,38 @@ from toylab.rules.edge import EdgeData, RuleStructure
 PyTree = Any
 
 LONGEST = 0.5
-"""Of a substep, in steps: half of what a mode at the edge of a rule without memory needs to be stable."""
+"""The longest substep, in steps: half of what a mode at the edge of a rule without memory needs to be stable."""
 
 FIRST = LONGEST / 8
-"""Of the first substep, whose error nothing is known of."""
+"""The length of the first substep, in steps: of its error nothing is known yet."""
 
 MOST = 1_000
-"""Substeps of one step at most; a step that needs more ends early, and is not `converged`."""
+"""The most substeps of one step; one that needs more ends early, and is not `converged`."""
 
 
-class Averaged(NamedTuple):
+class CentralFlowState(NamedTuple):
     """The mean, the velocity of the weights (p,) in the last substep, and how long the next one may be, in steps."""
 
-    mean: Mean
+    mean: MeanState
     velocity: Array
     proposed: Array
 
 
 class _Underway(NamedTuple):
-    """Part of a step: where it is, the time reached, the first substep's averages, and the costs so far."""
+    """Part of a step: where it is, the time reached, the first substep's predictions, the cost so far, and whether all
+    solvers converged."""
 
-    now: Averaged
+    now: CentralFlowState
     time: Array
-    first: Averages
-    count: Array
-    cost: tuple[Array, Array]
+    first: Predictions
+    cost: Cost
     sound: Array
 
 
 def central_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 4,
     curvature_penalty: bool = True,
@@ -78,64 +79,91 @@ def central_flow_steps(
     Source: Cohen, Damian et al., arXiv:2410.24206, for GD and RMSProp; with a filter: `theory.central_flow_law`.
     """
     share = float(curvature_penalty)
-    rule = averaged_rule(transform, problem.params, measured, "the central flow")
+    rule = averaged_rule(transform, problem.params, known, "the central flow")
 
-    def init(params: PyTree, state: PyTree = None) -> Averaged:
-        mean = Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
+    def init(params: PyTree, state: PyTree = None) -> CentralFlowState:
+        mean = MeanState(params, transform.init(params) if state is None else state, begin_track(params, count))
         w = rule.flat(params)
-        return Averaged(mean, jnp.full_like(w, jnp.nan), jnp.asarray(FIRST, w.dtype))
+        return CentralFlowState(mean, jnp.full_like(w, jnp.nan), jnp.asarray(FIRST, w.dtype))
 
-    def substep(now: Averaged, left: Array) -> tuple[Averaged, Array, Averages]:
-        w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
-        here, track = geometry(problem, rule, now.mean, count)
-        used, rates, nothing = rule.edge_like(w), stiffness(rule, here), jnp.zeros_like(w)
-        loose = used.gain * here.loose() * used.threshold + used.decay
-        pieces = jnp.maximum(jnp.ceil(left * jnp.maximum(1 / now.proposed, loose) * (1 - 1e-6)), 1)
-        h = left / pieces
-        relaxed = jnp.where(here.live, -jnp.expm1(-h * rates) / rates, 0)
-
-        def own(diagonal: Array) -> Array:
-            return -h * (diagonal * used.gain * (here.gradient + used.coupled * w) + used.decay * w)
-
-        free = displaced(rule, here, w, own(here.inverse), nothing, h, relaxed)
-        cone = balance(rule, here, free, h, relaxed, share)
-        leaves = here.slow_with(cone.X)
-        inverse = rule.inverse(here.gradient, now.mean.state, w, leaves)
-        kept = here._replace(inverse=inverse)
-        moved = displaced(rule, kept, w, own(inverse), share * here.push(cone.X), h, relaxed)
-        between = [old + (h * (new - old)).astype(old.dtype) for new, old in zip(leaves, slow, strict=True)]
-        noise = 4 * jnp.finfo(w.dtype).eps * jnp.linalg.norm(w)  # at rest, where all change of velocity is rounding
-        error = jnp.maximum(jnp.linalg.norm(moved - h * now.velocity) / 2 - noise, 0)
-        change = error / jnp.linalg.norm(moved)
-        change = jnp.where(jnp.isfinite(change), change, 0)
-        factor = jnp.clip(jnp.asarray(tolerance, w.dtype) / jnp.maximum(change, 1e-6), 0.25, 2)
-        proposed = jnp.clip(h * factor, 1 / MOST, LONGEST)
-        mean = Mean(rule.tree(w + moved), rule.with_slow(now.mean.state, between), track)
-        return Averaged(mean, moved / h, proposed), h, averages(now.mean, here, cone, inverse, 1, 1)
+    def substep(now: CentralFlowState, left: Array) -> tuple[CentralFlowState, Array, Predictions]:
+        return exponential_euler(problem, rule, now, left, count, share, tolerance)
 
     @fully_precise
-    def step(now: Averaged) -> tuple[Averaged, Averages]:
+    def step(now: CentralFlowState) -> tuple[CentralFlowState, Predictions]:
         one = jnp.ones((), now.velocity.dtype)
 
         def advanced(done: _Underway) -> _Underway:
-            there, h, found = substep(done.now, one - done.time)
-            first = jax.tree.map(lambda a, b: jnp.where(done.count == 0, b, a), done.first, found)
-            cost = (done.cost[0] + found.products, done.cost[1] + found.thirds)
-            sound = done.sound & found.converged
-            return _Underway(there, done.time + h, first, done.count + 1, cost, sound)
+            there, h, predictions = substep(done.now, one - done.time)
+            first = jax.tree.map(lambda a, b: jnp.where(done.cost.substeps == 0, b, a), done.first, predictions)
+            cost = jax.tree.map(jnp.add, done.cost, predictions.cost)
+            return _Underway(there, done.time + h, first, cost, done.sound & predictions.converged)
 
-        zero = jnp.zeros((), jnp.int32)
         shapes = jax.eval_shape(lambda: substep(now, one)[2])
         unknown = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        begun = _Underway(now, 0 * one, unknown, zero, (zero, zero), jnp.ones((), bool))
-        done = lax.while_loop(lambda part: (part.time < 1 - 1e-6) & (part.count < MOST), advanced, begun)
+        # the gradient that no substep takes is the one at the end, for what is neither weights nor slow state
+        begin = _Underway(now, 0 * one, unknown, unknown.cost._replace(gradients=jnp.ones((), jnp.int32)), one == 1)
+        done = lax.while_loop(lambda part: (part.time < 1 - 1e-6) & (part.cost.substeps < MOST), advanced, begin)
         params, state = now.mean.params, now.mean.state
         after = transform.update(problem.gradient(params), state, params)[1]
         after = rule.with_slow(after, rule.slow(done.now.mean.state))
         there = done.now._replace(mean=done.now.mean._replace(state=after))
-        products, thirds = done.cost
-        spent = {"substeps": done.count, "gradients": done.count + 1, "products": products, "thirds": thirds}
         whole = done.time >= 1 - 1e-6  # not where the substeps were too many
-        return there, done.first._replace(**spent, converged=done.sound & whole)
+        return there, done.first._replace(cost=done.cost, converged=done.sound & whole)
 
     return Kernel(init, step)
+
+
+def exponential_euler(
+    problem: Problem,
+    rule: MeanStep,
+    now: CentralFlowState,
+    left: Array,
+    count: int,
+    share: float,
+    tolerance: ArrayLike,
+) -> tuple[CentralFlowState, Array, Predictions]:
+    """One substep of the flow, not longer than the time `left` () to the end of the step: where it leads, its length
+    () and the predictions at its beginning.  `share` of the curvature penalty acts; the others as `central_flow_steps`.
+    """
+    w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
+    here, track = geometry(problem, rule, now.mean, count)
+    used, rates, nothing = rule.edge_like(w), stiffness(rule, here), jnp.zeros_like(w)
+    fastest = used.gain * here.noncritical_ratio() * used.threshold + used.decay
+    pieces = jnp.maximum(jnp.ceil(left * jnp.maximum(1 / now.proposed, fastest) * (1 - 1e-6)), 1)
+    h = left / pieces
+    relaxed = jnp.where(here.critical, -jnp.expm1(-h * rates) / rates, 0)
+
+    def own(inverse: Array) -> Array:
+        """h times the velocity of the stable flow at this diagonal of P^-1."""
+        return -h * (inverse * used.gain * (here.gradient + used.coupled * w) + used.decay * w)
+
+    free = displaced(rule, here, w, own(here.inverse), nothing, h, relaxed)
+    cone = balance(rule, here, free, h, relaxed, share)
+    leaves = here.slow_with(cone.X)
+    inverse = rule.inverse(here.gradient, now.mean.state, w, leaves)
+    kept = here._replace(inverse=inverse)
+    moved = displaced(rule, kept, w, own(inverse), share * here.push(cone.X), h, relaxed)
+    between = [old + (h * (new - old)).astype(old.dtype) for new, old in zip(leaves, slow, strict=True)]
+    mean = MeanState(rule.tree(w + moved), rule.with_slow(now.mean.state, between), track)
+    proposed = _next_length(h, moved, now.velocity, w, tolerance)
+    return CentralFlowState(mean, moved / h, proposed), h, predictions_with(now.mean, here, cone, inverse, 1, 1)
+
+
+def _next_length(h: Array, moved: Array, velocity: Array, w: Array, tolerance: ArrayLike) -> Array:
+    """The length () of the next substep, from the local error of one of length `h` that moved the weights by `moved`
+    after another with this `velocity`."""
+    noise = 4 * jnp.finfo(w.dtype).eps * jnp.linalg.norm(w)  # at rest, where all change of velocity is rounding
+    error = jnp.maximum(jnp.linalg.norm(moved - h * velocity) / 2 - noise, 0)
+    change = error / jnp.linalg.norm(moved)
+    change = jnp.where(jnp.isfinite(change), change, 0)
+    factor = jnp.clip(jnp.asarray(tolerance, w.dtype) / jnp.maximum(change, 1e-6), 0.25, 2)
+    return jnp.clip(h * factor, 1 / MOST, LONGEST)
+
+
+MODEL = Model(
+    name="central_flow",
+    steps=central_flow_steps,
+    covers=Coverage.flip,
+    appearance=Appearance("central flow", "#0072b2", "-", "o"),
+)

@@ -8,8 +8,9 @@ import optax
 from toylab.curvature import begin_track
 from toylab.models.kernel import Kernel
 from toylab.models.mean_step import averaged_rule
-from toylab.models.oscillation import Mean, averages, balance, displaced, geometry, stiffness
-from toylab.models.predictions import Averages
+from toylab.models.model import Appearance, Coverage, Model
+from toylab.models.oscillation import MeanState, balance, displaced, geometry, predictions_with, stiffness
+from toylab.models.predictions import Predictions
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
@@ -20,7 +21,7 @@ PyTree = Any
 def central_map_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 4,
     curvature_penalty: bool = True,
@@ -40,7 +41,7 @@ def central_map_steps(
     force that includes it.  Where no eigenvalue is above .95 T the map is the optimizer itself.
 
     `init(params, state=None)`: the weights and the optimizer's state to start from (None: a fresh one); `step` gives
-    the `Averages` of the point that it leaves.  `measured`: what `toylab.rules.edge.edge_data` says of the rule, if
+    the `Predictions` of the point that it leaves.  `known`: what `toylab.rules.edge.edge_data` says of the rule, if
     that is known or differs between members of a sweep.  `count`: how many eigenvalues are followed, and may become
     critical. `curvature_penalty` False deletes grad tr(H Sigma)/2: only P answers to the oscillation (no use without a
     P). Assumes: rules whose slow leaves are smooth functions of the gradient; P and H change little in one period of
@@ -51,22 +52,30 @@ def central_map_steps(
     Raises NoLinearEdge (a ValueError) for a rule without an edge, or whose edge is no flip.
     """
     share = float(curvature_penalty)
-    rule = averaged_rule(transform, problem.params, measured, "the central map")
+    rule = averaged_rule(transform, problem.params, known, "the central map")
 
-    def init(params: PyTree, state: PyTree = None) -> Mean:
-        return Mean(params, transform.init(params) if state is None else state, begin_track(params, count))
+    def init(params: PyTree, state: PyTree = None) -> MeanState:
+        return MeanState(params, transform.init(params) if state is None else state, begin_track(params, count))
 
     @fully_precise
-    def step(now: Mean) -> tuple[Mean, Averages]:
+    def step(now: MeanState) -> tuple[MeanState, Predictions]:
         w = rule.flat(now.params)
         here, track = geometry(problem, rule, now, count)
-        relaxed = jnp.where(here.live, 1 / stiffness(rule, here), 0)
+        relaxed = jnp.where(here.critical, 1 / stiffness(rule, here), 0)
         own, _ = rule.step(here.gradient, now.state, w, here.slow)
         cone = balance(rule, here, displaced(rule, here, w, own, jnp.zeros_like(w), 1, relaxed), 1, relaxed, share)
         slow = here.slow_with(cone.X)
         inverse = rule.inverse(here.gradient, now.state, w, slow)
         own, after = rule.step(here.gradient, now.state, w, slow)
         moved = w + displaced(rule, here._replace(inverse=inverse), w, own, share * here.push(cone.X), 1, relaxed)
-        return Mean(rule.tree(moved), after, track), averages(now, here, cone, inverse, 1, 1)
+        return MeanState(rule.tree(moved), after, track), predictions_with(now, here, cone, inverse, 1, 1)
 
     return Kernel(init, step)
+
+
+MODEL = Model(
+    name="central_map",
+    steps=central_map_steps,
+    covers=Coverage.flip,
+    appearance=Appearance("central map", "#d55e00", "-", "D"),
+)

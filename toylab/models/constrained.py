@@ -1,5 +1,6 @@
 """Gradient descent held at the edge: the trajectory that self-stabilization follows on average."""
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from toylab.problems.problem import Problem
 PyTree = Any
 
 DENSE = 16
-"""Up to this many weights the Hessian is diagonalised: a Krylov space would span everything as well."""
+"""The most weights for which the Hessian is diagonalised: a Krylov space would span everything as well."""
 
 
 class Validity(IntEnum):
@@ -30,8 +31,8 @@ class Validity(IntEnum):
     nonfinite = 4  # loss, gradient or Hessian left the finite numbers
 
 
-class Held(NamedTuple):
-    """What a step found at the point that it leaves.
+class ConstrainedPoint(NamedTuple):
+    """The point of the trajectory that a step leaves, with the derivatives there.
 
     `sharpness`, `second` the two top eigenvalues (the second NaN in one dimension); `slope` = grad L . u; `active`
     whether the sharpness constraint holds the step that follows back; `variance` = 2 |its multiplier|/eta: the
@@ -142,81 +143,31 @@ def constrained_trajectory(
     plane of u and grad S: the point lies on M to the tolerance, and is the nearest one of M up to the turn of u along
     the step, a relative error O(eta |grad L|).  The sharpness constraint only ever pushes down.
 
-    `init(params)` projects the start onto M too.  `step` gives the `Held` of the point that it leaves.  The
-    state freezes with a `Validity` when the second eigenvalue comes within the fraction `gap` of the threshold, when
-    the gap between both falls below that fraction of the first, when the projection fails, or at nonfinite numbers.
+    `init(params)` projects the start onto M too.  `step` gives the `ConstrainedPoint` that it leaves.  The state
+    freezes with a `Validity` when the second eigenvalue comes within the fraction `gap` of the threshold, when the gap
+    between both falls below that fraction of the first, when the projection fails, or at nonfinite numbers.
     Cost: one to a few eigenpair solves (warm-started) and gradients of u^T H u a step.
     Source: Damian, Nichani & Lee, arXiv:2209.15594, definition of the constrained trajectory.
     """
 
-    def project(target: Array, unravel: Any, vectors: Array) -> Search:
-        """The point of M near `target`."""
-        rounding = float(jnp.finfo(target.dtype).eps)
-        within = rounding**0.5 if tolerance is None else tolerance
-        # a target at a minimum has no gradient to compare with: then rounding in the Hessian times w
-        floor = 10 * rounding * threshold * (1 + jnp.linalg.norm(target))
-
-        def misses(here: Local, multiplier: Array) -> Array:
-            slope = jnp.abs(here.gradient @ here.vectors[0])
-            off = here.values[0] / threshold - 1
-            far = (off > within) | ((multiplier < 0) & (off < -within))
-            return far | (slope > within * jnp.linalg.norm(here.gradient) + floor)
-
-        def unfinished(carry: Search) -> Array:
-            return ~carry.found & (carry.count <= iterations)
-
-        def newton(carry: Search) -> Search:
-            point, multiplier = carry.proposed
-            here = local_geometry(problem, unravel(point), carry.here.vectors, within)
-            u, across, back = here.vectors[0], here.across(), target - point
-            along = -(here.gradient @ u) / here.values[0] - back @ u
-            rise = here.sharpness_gradient @ back + (here.sharpness_gradient @ u) * along
-            square = across @ across
-            push = -jnp.maximum(here.values[0] - threshold + rise, 0) / jnp.where(square > 0, square, jnp.inf)
-            proposed = (target + along * u + push * across, push)
-            return Search(
-                point,
-                here,
-                multiplier,
-                proposed,
-                ~misses(here, multiplier),
-                carry.count + 1,
-                carry.products + here.products,
-            )
-
-        zero = jnp.zeros((), target.dtype)
-        none = jnp.zeros((), jnp.int32)
-        unknown = Local(zero, target, jnp.zeros((2,), target.dtype), vectors, target, none)
-        begun = Search(target, unknown, zero, (target, zero), jnp.zeros((), bool), none, none)
-        return lax.while_loop(unfinished, newton, begun)
-
-    def judged(reached: Search) -> Array:
-        here, (first, second) = reached.here, reached.here.values
-        finite = jnp.isfinite(first) & jnp.isfinite(here.loss) & jnp.all(jnp.isfinite(here.gradient))
-        verdicts = [
-            (~finite, Validity.nonfinite),
-            (second >= (1 - gap) * threshold, Validity.second_at_edge),
-            (first - second < gap * jnp.abs(first), Validity.eigengap_closed),
-            (~reached.found, Validity.projection_failed),
-        ]
-        codes = [jnp.asarray(int(code), jnp.int32) for _, code in verdicts]
-        return jnp.select([holds for holds, _ in verdicts], codes, jnp.asarray(int(Validity.ok), jnp.int32))
+    def at(unravel: Any) -> Projection:
+        return Projection(problem, unravel, threshold, iterations, tolerance)
 
     @fully_precise
     def init(params: PyTree) -> Constrained:
         flat, unravel = ravel_pytree(params)
-        reached = project(flat, unravel, jnp.zeros((2, flat.size), flat.dtype))
-        return Constrained(unravel(reached.point), reached.here, judged(reached))
+        reached = project(flat, jnp.zeros((2, flat.size), flat.dtype), at(unravel))
+        return Constrained(unravel(reached.point), reached.here, validity(reached, threshold, gap))
 
     @fully_precise
-    def step(now: Constrained) -> tuple[Constrained, Held]:
+    def step(now: Constrained) -> tuple[Constrained, ConstrainedPoint]:
         flat, unravel = ravel_pytree(now.params)
         here, across = now.here, now.here.across()
-        reached = project(flat - learning_rate * here.gradient, unravel, here.vectors)
-        status = jnp.where(now.status == 0, judged(reached), now.status)
+        reached = project(flat - learning_rate * here.gradient, here.vectors, at(unravel))
+        status = jnp.where(now.status == 0, validity(reached, threshold, gap), now.status)
         moved = Constrained(unravel(reached.point), reached.here, status)
         kept = jax.tree.map(lambda a, b: jnp.where(status == 0, a, b), moved, now._replace(status=status))
-        held = Held(
+        left = ConstrainedPoint(
             params=now.params,
             loss=here.loss,
             sharpness=here.values[0],
@@ -229,6 +180,81 @@ def constrained_trajectory(
             iterations=reached.count - 1,
             products=reached.products,
         )
-        return kept, held
+        return kept, left
 
     return Kernel(init, step)
+
+
+class Projection(NamedTuple):
+    """The data of a projection onto M: flat points are `unravel`ed for the problem; the others as in
+    `constrained_trajectory`."""
+
+    problem: Problem
+    unravel: Callable[[Array], PyTree]
+    threshold: ArrayLike
+    iterations: int
+    tolerance: float | None
+
+
+def project(target: Array, vectors: Array, onto: Projection) -> Search:
+    """The point of M near `target` (p,), found from the eigenvectors `vectors` (2, p) of a point nearby."""
+    rounding = float(jnp.finfo(target.dtype).eps)
+    within = rounding**0.5 if onto.tolerance is None else onto.tolerance
+    # a target at a minimum has no gradient to compare with: then rounding in the Hessian times w
+    floor = 10 * rounding * onto.threshold * (1 + jnp.linalg.norm(target))
+
+    def newton(carry: Search) -> Search:
+        point, multiplier = carry.proposed
+        here = local_geometry(onto.problem, onto.unravel(point), carry.here.vectors, within)
+        return Search(
+            point=point,
+            here=here,
+            multiplier=multiplier,
+            proposed=newton_step(here, target, point, onto.threshold),
+            found=~misses(here, multiplier, onto.threshold, within, floor),
+            count=carry.count + 1,
+            products=carry.products + here.products,
+        )
+
+    zero = jnp.zeros((), target.dtype)
+    none = jnp.zeros((), jnp.int32)
+    unknown = Local(zero, target, jnp.zeros((2,), target.dtype), vectors, target, none)
+    begin = Search(target, unknown, zero, (target, zero), jnp.zeros((), bool), none, none)
+    return lax.while_loop(lambda carry: ~carry.found & (carry.count <= onto.iterations), newton, begin)
+
+
+def newton_step(here: Local, target: Array, point: Array, threshold: ArrayLike) -> tuple[Array, Array]:
+    """The next point and the multiplier (<= 0) of grad S_perp that leads there from `target`.
+
+    Newton's method for target + along u + push grad S_perp on both constraints at once, linearised at `point`:
+    grad L . u = 0 gives `along`, and S = threshold, where S is above it, `push`.
+    """
+    u, across, back = here.vectors[0], here.across(), target - point
+    along = -(here.gradient @ u) / here.values[0] - back @ u
+    rise = here.sharpness_gradient @ back + (here.sharpness_gradient @ u) * along
+    square = across @ across
+    push = -jnp.maximum(here.values[0] - threshold + rise, 0) / jnp.where(square > 0, square, jnp.inf)
+    return target + along * u + push * across, push
+
+
+def misses(here: Local, multiplier: Array, threshold: ArrayLike, within: float, floor: Array) -> Array:
+    """Whether a point lies off M: by more than the relative error `within` in S where the constraint is active, in
+    grad L . u by more than that of |grad L| and `floor`."""
+    slope = jnp.abs(here.gradient @ here.vectors[0])
+    off = here.values[0] / threshold - 1
+    far = (off > within) | ((multiplier < 0) & (off < -within))
+    return far | (slope > within * jnp.linalg.norm(here.gradient) + floor)
+
+
+def validity(reached: Search, threshold: ArrayLike, gap: float) -> Array:
+    """The `Validity` () of the point that a projection has reached."""
+    here, (first, second) = reached.here, reached.here.values
+    finite = jnp.isfinite(first) & jnp.isfinite(here.loss) & jnp.all(jnp.isfinite(here.gradient))
+    verdicts = [
+        (~finite, Validity.nonfinite),
+        (second >= (1 - gap) * threshold, Validity.second_at_edge),
+        (first - second < gap * jnp.abs(first), Validity.eigengap_closed),
+        (~reached.found, Validity.projection_failed),
+    ]
+    codes = [jnp.asarray(int(code), jnp.int32) for _, code in verdicts]
+    return jnp.select([holds for holds, _ in verdicts], codes, jnp.asarray(int(Validity.ok), jnp.int32))

@@ -7,24 +7,24 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from toylab.curvature import Track, begin_track, follow
+from toylab.curvature import Track, begin_track
 from toylab.models.kernel import Kernel
+from toylab.models.look import look_at
 from toylab.models.mean_step import MeanStep
-from toylab.models.oscillation import reciprocal
-from toylab.models.predictions import Averages, principal
-from toylab.models.rod_flow import heun
+from toylab.models.model import Appearance, Coverage, Model
+from toylab.models.predictions import Cost, Predictions, principal
+from toylab.numerics.fixed_steps import heun
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
-from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
 SUBSTEPS = 2
-"""Of one step: stable up to eta lambda = 4, twice the edge."""
+"""Substeps of one step: stable up to eta lambda = 4, twice the edge."""
 
 
-class Swing(NamedTuple):
+class EdgeFlowState(NamedTuple):
     """Centre, the optimizer's state (at most counters), the unit `direction` like the weights and the logarithm of the
     size of the oscillation, and the memory of the top eigenpair: the iterates are centre +- exp(size) direction."""
 
@@ -35,10 +35,19 @@ class Swing(NamedTuple):
     track: Track
 
 
+class EdgePoint(NamedTuple):
+    """A point of the flow, or its velocity: flat weights (p,) of the centre, the unit direction (p,) and the
+    logarithm () of the size of the oscillation."""
+
+    weights: Array
+    direction: Array
+    size: Array
+
+
 def edge_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
     substeps: int = SUBSTEPS,
@@ -56,7 +65,7 @@ def edge_flow_steps(
     Heun's method in `substeps` equal parts.  `init(params, state=None, half=None)`: the centre, the optimizer's state,
     and r v (like the weights); None is half of the optimizer's first displacement, v the first axis where that is zero.
     Predictions: `mean_loss` and `mean_square` over w +- r v, `variances` (1,) = r^2, `edge_ratios` of the `count`
-    eigenvalues followed at the centre; there are no constraints: `residual` is NaN.  `measured`: see
+    eigenvalues followed at the centre; there are no constraints: `residual` is NaN.  `known`: see
     `central_map_steps`.  Cost: 3 + 4 `substeps` gradients, 2 `substeps` Hessian products and what `follow` needs.
 
     Raises ValueError for a rule that is not plain gradient descent (one learning rate or schedule, weight decay
@@ -65,7 +74,7 @@ def edge_flow_steps(
     """
     if substeps < 1:
         raise ValueError(f"edge_flow_steps: got substeps={substeps}, needs at least 1: {SUBSTEPS} are stable")
-    structure, numbers = edge_data(transform, problem.params) if measured is None else measured
+    structure, numbers = edge_data(transform, problem.params) if known is None else known
     memory = len(structure.roles.slow) + len(structure.roles.fast)
     if memory or structure.delay:
         raise ValueError(
@@ -73,74 +82,79 @@ def edge_flow_steps(
             "state whose filter is constant: try rod_flow_steps"
         )
     rule = MeanStep(transform, structure, numbers, problem.params)
-    h = 1 / substeps
 
-    def update(gradient: Array, state: PyTree, weights: Array) -> Array:
-        return rule.step(gradient, state, weights, [])[0]
-
-    def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> Swing:
+    def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> EdgeFlowState:
         state = transform.init(params) if state is None else state
         w = rule.flat(params)
         if half is None:
-            start = update(rule.flat(problem.gradient(params)), state, w) / 2
+            start = rule.step(rule.flat(problem.gradient(params)), state, w, [])[0] / 2
         else:
             start = rule.flat(half)
         length = jnp.linalg.norm(start)
         direction = jnp.where(length > 0, start / jnp.where(length > 0, length, 1), jnp.zeros_like(w).at[0].set(1))
         size = jnp.log(jnp.maximum(length, _least(w)))
-        return Swing(params, state, rule.tree(direction), size, begin_track(params, count))
+        return EdgeFlowState(params, state, rule.tree(direction), size, begin_track(params, count))
 
     @fully_precise
-    def step(now: Swing) -> tuple[Swing, Averages]:
+    def step(now: EdgeFlowState) -> tuple[EdgeFlowState, Predictions]:
         w, v = rule.flat(now.params), rule.flat(now.direction)
-        used = rule.edge_like(w)
         rod = jnp.exp(now.size) * v
         both = jnp.stack([w + rod, w - rod])
         losses, grads = lax.map(lambda end: problem.value_and_gradient(rule.tree(end)), both)
         squares = jnp.sum(jax.vmap(rule.flat)(grads) ** 2, axis=1)
-        loss, here, hessian = problem.expanded(now.params)
-        inverse = rule.inverse(rule.flat(here), now.state, w, [])
-        pairs, track = follow(
-            with_coupled_decay(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
-        )
+        here, track = look_at(problem, rule, now.params, now.state, now.track)
 
-        def velocity(point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            w, v, size = point
-            rod = jnp.exp(size) * v
-            first, second = (rule.flat(problem.gradient(rule.tree(end))) for end in (w + rod, w - rod))
-            drift = update((first + second) / 2, now.state, w)
-            grown = -2 * v - update(rule.flat(problem.hvp(rule.tree(w), rule.tree(v))), now.state, v)
-            return drift, grown - (v @ grown) * v, v @ grown
+        def part(_: Array, point: EdgePoint) -> EdgePoint:
+            there = heun(lambda at: velocity(problem, rule, now.state, at), point, 1 / substeps)
+            unit = there.direction / jnp.linalg.norm(there.direction)
+            return EdgePoint(there.weights, unit, jnp.maximum(there.size, jnp.log(_least(there.weights))))
 
-        def part(_: Array, point: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            w, v, size = heun(velocity, point, h)
-            return w, v / jnp.linalg.norm(v), jnp.maximum(size, jnp.log(_least(w)))
-
-        moved, turned, size = lax.fori_loop(0, substeps, part, (w, v, now.size))
-        state = transform.update(here, now.state, now.params)[1]
-        variances, axes = principal(reciprocal(inverse), rod[None])
-        found = Averages(
-            params=now.params,
-            loss=loss,
+        end = lax.fori_loop(0, substeps, part, EdgePoint(w, v, now.size))
+        state = transform.update(here.grads, now.state, now.params)[1]
+        variances, axes = principal(here.preconditioner, rod[None])
+        predictions = Predictions.of(
+            now.params,
+            here.loss,
+            here.edge_ratios,
             mean_loss=(losses[0] + losses[1]) / 2,
             mean_square=(squares[0] + squares[1]) / 2,
-            edge_ratios=pairs.value / used.threshold,
-            critical=jnp.ones((), jnp.int32),
+            critical=1,
             variances=variances,
             axes=axes,
-            residual=jnp.full_like(loss, jnp.nan),
-            converged=pairs.converged[0],
-            substeps=jnp.asarray(substeps, jnp.int32),
-            gradients=jnp.asarray(3 + 4 * substeps, jnp.int32),
-            products=pairs.products + 2 * substeps,
-            thirds=jnp.zeros((), jnp.int32),
+            converged=here.pairs.converged[0],
+            cost=Cost(substeps, 3 + 4 * substeps, here.pairs.products + 2 * substeps),
         )
-        return Swing(rule.tree(moved), state, rule.tree(turned), size, track), found
+        return EdgeFlowState(rule.tree(end.weights), state, rule.tree(end.direction), end.size, track), predictions
 
     return Kernel(init, step)
+
+
+def velocity(problem: Problem, rule: MeanStep, state: PyTree, point: EdgePoint) -> EdgePoint:
+    """The right-hand side of the edge flow, see `edge_flow_steps`: (w', v', (log r)').
+
+    `rule.step` takes a gradient g to -eta g, weight decay included; `state`: the optimizer's, for its learning rate.
+    """
+
+    def update(gradient: Array, weights: Array) -> Array:
+        return rule.step(gradient, state, weights, [])[0]
+
+    w, v, size = point
+    rod = jnp.exp(size) * v
+    first, second = (rule.flat(problem.gradient(rule.tree(end))) for end in (w + rod, w - rod))
+    drift = update((first + second) / 2, w)
+    turning = -2 * v - update(rule.flat(problem.hvp(rule.tree(w), rule.tree(v))), v)  # (eta H - 2) v
+    return EdgePoint(drift, turning - (v @ turning) * v, v @ turning)
 
 
 def _least(weights: Array) -> Array:
     """The smallest size of an oscillation: the rounding of the weights."""
     info = jnp.finfo(weights.dtype)
     return jnp.maximum(info.eps * jnp.linalg.norm(weights), info.tiny)
+
+
+MODEL = Model(
+    name="edge_flow",
+    steps=edge_flow_steps,
+    covers=Coverage.gradient_descent,
+    appearance=Appearance("edge flow", "#56b4e9", (0, (4.5, 1.2, 1.0, 1.2)), "v"),
+)

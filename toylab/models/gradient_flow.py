@@ -9,13 +9,14 @@ from jax.typing import ArrayLike
 
 from toylab.curvature import Track, begin_track, follow
 from toylab.models.kernel import Kernel
+from toylab.numerics.fixed_steps import classical_runge_kutta
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 
 PyTree = Any
 
 MOST = 100_000
-"""Substeps of one step at most: what a sharpness that runs away cannot exceed."""
+"""The most substeps of one step: a bound that a sharpness that runs away cannot exceed."""
 
 
 class Flow(NamedTuple):
@@ -70,16 +71,8 @@ def gradient_flow_steps(
         zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
         return tracked(Flow(params, zero, zero, begin_track(params, 1), jnp.zeros((), jnp.int32)))
 
-    def moved(params: PyTree, h: Array, direction: PyTree) -> PyTree:
-        return jax.tree.map(lambda w, d: w + h.astype(w.dtype) * d, params, direction)
-
-    def runge_kutta(params: PyTree, h: Array) -> PyTree:
-        first = problem.gradient(params)
-        second = problem.gradient(moved(params, -h / 2, first))
-        third = problem.gradient(moved(params, -h / 2, second))
-        fourth = problem.gradient(moved(params, -h, third))
-        mean = jax.tree.map(lambda a, b, c, d: (a + 2 * b + 2 * c + d) / 6, first, second, third, fourth)
-        return moved(params, -h, mean)
+    def velocity(params: PyTree) -> PyTree:
+        return jax.tree.map(jnp.negative, problem.gradient(params))
 
     @fully_precise
     def step(now: Flow) -> tuple[Flow, Flowed]:
@@ -95,7 +88,8 @@ def gradient_flow_steps(
             pieces = jnp.maximum(jnp.ceil(left * rate * (1 - 1e-6)), 1)  # rounding must not add one
             h = left / pieces
             time = jnp.where(pieces > 1, flow.time + h, end)
-            return tracked(flow._replace(params=runge_kutta(flow.params, h), time=time, count=flow.count + 1))
+            params = classical_runge_kutta(velocity, flow.params, h)
+            return tracked(flow._replace(params=params, time=time, count=flow.count + 1))
 
         reached = lax.while_loop(unfinished, substep, now)
         substeps = reached.count - now.count

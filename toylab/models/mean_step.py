@@ -64,8 +64,8 @@ class MeanStep(NamedTuple):
             self.transform, self.structure.roles, self.edge.impulse, self.structure.delay
         )
         diagonal = self.flat(read(self.tree(gradient), state, self.tree(weights), slow)).astype(weights.dtype)
-        live = jnp.isfinite(diagonal) & (diagonal > 0)
-        return jnp.where(live, diagonal, 0)
+        positive = jnp.isfinite(diagonal) & (diagonal > 0)
+        return jnp.where(positive, diagonal, 0)
 
     def edge_like(self, vector: Array) -> Any:
         """The rule's numbers, a `EdgeData` of arrays in the precision of `vector`."""
@@ -79,28 +79,28 @@ class MeanStep(NamedTuple):
 
 
 def averaged_rule(
-    transform: optax.GradientTransformation, params: PyTree, measured: tuple[RuleStructure, EdgeData] | None, name: str
+    transform: optax.GradientTransformation, params: PyTree, known: tuple[RuleStructure, EdgeData] | None, name: str
 ) -> MeanStep:
     """The rule as a model of its average needs it; `name` is the model's.
 
     Raises NoLinearEdge for a rule without an edge, and for one whose oscillation there is not of period two around a
     mean that follows the mean gradient: a crossing by a complex pair, a memory that never fades.
     """
-    structure, numbers = edge_data(transform, params) if measured is None else measured
+    structure, numbers = edge_data(transform, params) if known is None else known
     if structure.unaveraged:
         raise NoLinearEdge(f"{name} does not cover this rule: {structure.unaveraged}", "see toylab derive for its edge")
     return MeanStep(transform, structure, numbers, params)
 
 
 def plain_learning_rate(
-    transform: optax.GradientTransformation, params: PyTree, measured: tuple[RuleStructure, EdgeData] | None, name: str
+    transform: optax.GradientTransformation, params: PyTree, known: tuple[RuleStructure, EdgeData] | None, name: str
 ) -> Any:
     """The learning rate of plain gradient descent; `name` is the model's.
 
     Raises ValueError for every other rule, weight decay included; NaN for a weight decay that is not known yet, under a
     trace.
     """
-    structure, numbers = edge_data(transform, params) if measured is None else measured
+    structure, numbers = edge_data(transform, params) if known is None else known
     memory = structure.roles.slow or structure.roles.fast or structure.delay
     decays = numbers.coupled, numbers.decay
     if not memory and any(isinstance(decay, Tracer) for decay in decays):

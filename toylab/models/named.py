@@ -1,82 +1,30 @@
-"""Every model of training that can be laid beside an optimizer's run, by name; a new one is one more entry."""
+"""Every model of training that can be laid beside an optimizer's run, by name.
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import jax.numpy as jnp
-import optax
-from jax.flatten_util import ravel_pytree
-
-from toylab.models.central_flow import central_flow_steps
-from toylab.models.central_map import central_map_steps
-from toylab.models.edge_flow import edge_flow_steps
-from toylab.models.kernel import Kernel
-from toylab.models.mean_step import plain_learning_rate
-from toylab.models.predicted import Prediction, predicted_dynamics
-from toylab.models.predictions import Averages
-from toylab.models.rod_flow import rod_flow_steps
-from toylab.models.stable_flow import stable_flow_steps
-from toylab.problems.problem import Problem
-from toylab.rules.edge import EdgeData, RuleStructure
-
-PyTree = Any
-Model = Callable[..., Kernel]
-
-
-def predicted_steps(
-    problem: Problem,
-    transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
-    *,
-    count: int = 1,
-) -> Kernel:
-    """`predicted_dynamics` as a model among others: its predictions are of iterates, not of averages.
-
-    It freezes when a second eigenvalue comes to the edge, and is then no longer `converged`.
-    Raises ValueError for anything but plain gradient descent.
-    """
-    del count  # one direction oscillates
-    rate = plain_learning_rate(transform, problem.params, measured, "predicted dynamics")
-    kernel = predicted_dynamics(problem, rate)
-
-    def init(params: PyTree, state: PyTree = None) -> Any:
-        del state  # gradient descent has none
-        return kernel.init(params)
-
-    def step(now: Any) -> tuple[Any, Averages]:
-        after, said = kernel.step(now)
-        assert isinstance(said, Prediction)
-        number, none = jnp.asarray(1, jnp.int32), jnp.full((), jnp.nan, said.loss.dtype)
-        solves = said.centre.iterations.astype(jnp.int32) + 1
-        found = Averages(
-            params=said.params,
-            loss=said.centre.loss,
-            mean_loss=said.loss,
-            mean_square=none,
-            edge_ratios=said.sharpness[None] * rate / 2,
-            critical=number,
-            variances=said.x[None] ** 2,
-            axes=jnp.full((1, ravel_pytree(said.params)[0].size), jnp.nan, said.loss.dtype),
-            residual=none,
-            converged=now.centre.status == 0,
-            substeps=number,
-            gradients=solves,
-            products=said.centre.products + 1,
-            thirds=solves,
-        )
-        return after, found
-
-    return Kernel(init, step)
-
-
-MODELS: Mapping[str, Model] = {
-    "stable_flow": stable_flow_steps,
-    "central_flow": central_flow_steps,
-    "central_map": central_map_steps,
-    "rod_flow": rod_flow_steps,
-    "edge_flow": edge_flow_steps,
-    "predicted": predicted_steps,
-}
-"""Name -> `model(problem, transform, measured, count=...)`, a Kernel with `init(params, state)` and `Averages` as info;
-ValueError with the reason where a model does not cover the rule.
+A module of this folder that declares `MODEL` takes part everywhere: comparison, command, tables and figures.
 """
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType, ModuleType
+
+from toylab.discovery import claim_name, declarations
+from toylab.models.model import Model
+
+BASELINE = "stable_flow"
+"""The model that a comparison measures all others by: the rule's averaged motion without oscillation."""
+
+
+@cache
+def models() -> Mapping[str, Model]:
+    """Name -> model, those that cover more rules first, and in the order of their names among these.
+
+    Raises `toylab.discovery.DiscoveryError`, with the file, for a module that cannot be imported or declares no MODEL,
+    and for a name that two modules declare.
+    """
+    owners: dict[str, ModuleType] = {}
+    found: list[Model] = []
+    for module, model in declarations("toylab.models", "MODEL"):
+        claim_name(owners, model.name, module)
+        found.append(model)
+    ordered = sorted(found, key=lambda model: (model.covers, model.name))
+    return MappingProxyType({model.name: model for model in ordered})

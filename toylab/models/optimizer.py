@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import optax
 from jax import Array
 
@@ -26,6 +25,25 @@ class Visited(NamedTuple):
     loss: Array
 
 
+class BetweenSteps(NamedTuple):
+    """The iterate `before`, and weights and optimizer's state one step later."""
+
+    before: PyTree
+    now: Discrete
+
+
+class Passage(NamedTuple):
+    """Three consecutive iterates `before`, `params` and `following`; at the middle one the optimizer's `state`, the
+    `loss` () and the gradient `grads` of its step."""
+
+    before: PyTree
+    params: PyTree
+    following: PyTree
+    state: PyTree
+    loss: Array
+    grads: PyTree
+
+
 def discrete_steps(problem: Problem, transform: optax.GradientTransformation) -> Kernel:
     """Kernel of one optimizer step on the full batch; time unit: one step.
 
@@ -37,8 +55,35 @@ def discrete_steps(problem: Problem, transform: optax.GradientTransformation) ->
         return Discrete(params, transform.init(params))
 
     def step(now: Discrete) -> tuple[Discrete, Visited]:
-        loss, grads = jax.value_and_grad(problem.value)(now.params)
-        updates, state = transform.update(grads, now.state, now.params)
-        return Discrete(optax.apply_updates(now.params, updates), state), Visited(now.params, loss)
+        after, loss, _ = _stepped(problem, transform, now)
+        return after, Visited(now.params, loss)
 
     return Kernel(init, step)
+
+
+def passages(problem: Problem, transform: optax.GradientTransformation) -> Kernel:
+    """Kernel of the same steps, seen from the middle of three consecutive iterates; a step gives a `Passage`.
+
+    `init(params, state=None)`: w_0 and the optimizer's state there (None: a fresh one); it takes the first step, so
+    that the first `Passage` is the one through w_1.  Cost: one gradient a step.
+    """
+
+    def init(params: PyTree, state: PyTree = None) -> BetweenSteps:
+        start = Discrete(params, transform.init(params) if state is None else state)
+        return BetweenSteps(params, _stepped(problem, transform, start)[0])
+
+    def step(at: BetweenSteps) -> tuple[BetweenSteps, Passage]:
+        after, loss, grads = _stepped(problem, transform, at.now)
+        passage = Passage(at.before, at.now.params, after.params, at.now.state, loss, grads)
+        return BetweenSteps(at.now.params, after), passage
+
+    return Kernel(init, step)
+
+
+def _stepped(
+    problem: Problem, transform: optax.GradientTransformation, now: Discrete
+) -> tuple[Discrete, Array, PyTree]:
+    """Where the optimizer's step leads, and the loss and the gradient that it starts from."""
+    loss, grads = problem.value_and_gradient(now.params)
+    updates, state = transform.update(grads, now.state, now.params)
+    return Discrete(optax.apply_updates(now.params, updates), state), loss, grads

@@ -7,7 +7,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from toylab.models.constrained import Constrained, Held, constrained_trajectory
+from toylab.models.constrained import Constrained, ConstrainedPoint, constrained_trajectory
 from toylab.models.kernel import Kernel
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
@@ -23,11 +23,11 @@ class Predicted(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a step predicts for the iterate that it leaves.
+    """The prediction for the iterate that a step leaves.
 
     `params` = w_dagger + v; `x` = u . v and `y` = grad S_perp . v; `sharpness` = S + y + (grad S . u) x; `loss` = L +
     grad L . v + v^T H v/2; `loss_along` = L + S x^2/2, which is L + x^2/eta at the edge and leaves out the energy of
-    the directions orthogonal to u; all derivatives at w_dagger, whose own `Held` is `centre`.
+    the directions orthogonal to u; all derivatives at w_dagger, whose own `ConstrainedPoint` is `centre`.
     """
 
     params: PyTree
@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
     loss: Array
     loss_along: Array
     sharpness: Array
-    centre: Held
+    centre: ConstrainedPoint
 
 
 def predicted_dynamics(problem: Problem, learning_rate: ArrayLike, **projection: Any) -> Kernel:
@@ -49,9 +49,9 @@ def predicted_dynamics(problem: Problem, learning_rate: ArrayLike, **projection:
 
     all derivatives at w_dagger, evaluated anew at every step.  At S = 2/eta the last factor is -(1 + eta y), the
     published form.  Where we deviate: delta^2, published as 2 alpha/beta, is taken from the projection itself
-    (`Held.variance`), so that it vanishes where the constraint is not active, the prediction also holds below the edge,
-    and a fast drift along a bent edge is accounted for.  For eps = eta sqrt(alpha) and
-    up to times O(1/eps) the errors are O(eps delta) in w, O(eps^2) in the sharpness and O(eps delta^2) in `loss`;
+    (`ConstrainedPoint.variance`), so that it vanishes where the constraint is not active, the prediction also holds
+    below the edge, and a fast drift along a bent edge is accounted for.  For eps = eta sqrt(alpha) and up to times
+    O(1/eps) the errors are O(eps delta) in w, O(eps^2) in the sharpness and O(eps delta^2) in `loss`;
     `loss_along` only has this order if the part of v orthogonal to u lies in the kernel of H.
 
     `init(params, centre=None)`: the iterate w, and a point near it that is projected onto M to be the first w_dagger
@@ -79,9 +79,9 @@ def predicted_dynamics(problem: Problem, learning_rate: ArrayLike, **projection:
         beside = v - x * u
         image = product(beside)
         pushed = beside - learning_rate * image + learning_rate * across * (held.variance - x**2) / 2
-        turned = moved.here.vectors[0]
+        next_u = moved.here.vectors[0]
         growth = 1 - learning_rate * (here.values[0] + y)
-        following = pushed - (turned @ pushed) * turned + growth * x * turned
+        following = pushed - (next_u @ pushed) * next_u + growth * x * next_u
         along = here.values[0] * x**2 / 2
         prediction = Prediction(
             params=unravel(flat + v),

@@ -1,6 +1,5 @@
 """The rod flow: two consecutive iterates as the ends of a rod that moves and turns smoothly."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,36 +7,38 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from toylab.curvature import Track, begin_track, follow
+from toylab.curvature import Track, begin_track
 from toylab.models.kernel import Kernel
+from toylab.models.look import look_at
 from toylab.models.mean_step import averaged_rule
-from toylab.models.oscillation import reciprocal
-from toylab.models.predictions import Averages, principal
+from toylab.models.model import Appearance, Coverage, Model
+from toylab.models.predictions import Cost, Predictions, principal
+from toylab.models.rod_equations import (
+    HeldRule,
+    Phase,
+    RodPoint,
+    alternating,
+    ends,
+    first_displacement,
+    half_rod,
+    mean_of_ends,
+    unit,
+    velocity,
+    with_fast,
+)
+from toylab.numerics.fixed_steps import heun
 from toylab.numerics.full_precision import fully_precise
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
-from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
 SUBSTEPS = 4
-"""Of one step: stable wherever the rule is, and up to 1.56 times the edge of gradient descent: `rod_flow_steps`."""
-
-SUDDEN = 6.0
-"""The largest rate, per step, at which the rod turns: only one that is about to grow by more would turn faster."""
-
-SETTLED = 1_000
-"""Steps of the rule at most in which the memory that goes with a given oscillation is found."""
+"""Substeps of one step: stable wherever the rule is, and up to 1.56 times the edge of gradient descent, see
+`rod_flow_steps`."""
 
 
-class Phase(NamedTuple):
-    """A point of the rule's own phase space, or a difference: flat weights (p,) and the state's fast leaves."""
-
-    weights: Array
-    fast: list[Array]
-
-
-class Rod(NamedTuple):
+class RodFlowState(NamedTuple):
     """The middle (weights and the optimizer's state), half of the rod, `half` like the weights and `fast` like the
     state's fast leaves, and the memory of the top eigenpair: the ends are middle + half and middle - half."""
 
@@ -48,35 +49,10 @@ class Rod(NamedTuple):
     track: Track
 
 
-class _Turning(NamedTuple):
-    """What moves within a step: middle, slow leaves, the rod's unit direction and the square of its half length."""
-
-    middle: Phase
-    slow: list[Array]
-    direction: Phase
-    size: Array
-
-
-def heun(velocity: Callable[[PyTree], PyTree], point: PyTree, step: float) -> PyTree:
-    """One step of Heun's method, order 2 (Hairer, Norsett & Wanner, Solving ODEs I, II.1), in each leaf's precision."""
-
-    def ahead(x: Array, v: Array) -> Array:
-        return x + (step * v).astype(x.dtype)
-
-    def stage(_: Array, done: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-        total, here = done
-        slope = velocity(here)
-        return jax.tree.map(jnp.add, total, slope), jax.tree.map(ahead, point, slope)
-
-    # a loop, so that the velocity is in the program once
-    total, _ = lax.fori_loop(0, 2, stage, (jax.tree.map(jnp.zeros_like, point), point))
-    return jax.tree.map(lambda x, v: ahead(x, v / 2), point, total)
-
-
 def rod_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
     substeps: int = SUBSTEPS,
@@ -109,7 +85,7 @@ def rod_flow_steps(
 
     `init(params, state=None, half=None)`: the middle, the optimizer's state, and half of the difference of two iterates
     (like the weights); None is half of the optimizer's first displacement.  The memory's half is what alternates with a
-    given `half`.  Counters stand still within a step.  `measured`: see `central_map_steps`.  `count` eigenvalues at
+    given `half`.  Counters stand still within a step.  `known`: see `central_map_steps`.  `count` eigenvalues at
     the middle are followed for `edge_ratios`; P there and in `variances` (1,), the d_w^T P d_w of the weights, is at
     <n+>.  `mean_loss` and `mean_square` are means of the two ends.  There are no constraints: `residual` is NaN.
     Cost: 3 + 4 `substeps` gradients, 4 `substeps` Hessian products and what `follow` needs.
@@ -120,169 +96,60 @@ def rod_flow_steps(
     """
     if substeps < 1:
         raise ValueError(f"rod_flow_steps: got substeps={substeps}, needs at least 1: {SUBSTEPS} are stable at an edge")
-    rule = averaged_rule(transform, problem.params, measured, "the rod flow")
-    h = 1 / substeps
+    rule = averaged_rule(transform, problem.params, known, "the rod flow")
 
-    def fast(state: PyTree) -> list[Array]:
-        leaves = jax.tree.leaves(state)
-        return [leaves[i] for i in rule.structure.roles.fast]
-
-    def state_with(state: PyTree, fast: list[Array], slow: list[Array]) -> PyTree:
-        leaves, tree = jax.tree.flatten(rule.with_slow(state, slow))
-        for i, leaf in zip(rule.structure.roles.fast, fast, strict=True):
-            leaves[i] = leaf.astype(jnp.result_type(leaves[i]))
-        return jax.tree.unflatten(tree, leaves)
-
-    def ends(middle: Phase, half: Phase) -> Phase:
-        """Both ends of the rod, stacked along a new first axis."""
-        return jax.tree.map(lambda x, d: jnp.stack([x + d, x - d]).astype(x.dtype), middle, half)
-
-    def held_moves(gradient: Array, point: Phase, state: PyTree, slow: list[Array]) -> Phase:
-        """F(z) - z; linear in the gradient and the point together."""
-        before = state_with(state, point.fast, slow)
-        update, after = rule.step(gradient, before, point.weights, slow)
-        return Phase(update, [new - old for new, old in zip(fast(after), fast(before), strict=True)])
-
-    def mean_slow(gradients: Array, points: Phase, state: PyTree, slow: list[Array]) -> list[Array]:
-        def updated(gradient: Array, point: Phase) -> list[Array]:
-            return rule.updated(gradient, state_with(state, point.fast, slow), point.weights)
-
-        return _mean(jax.vmap(updated)(gradients, points))
-
-    def measure(state: PyTree, slow: list[Array], root: Array) -> Callable[[Phase], Array]:
-        """z -> the vector whose length is |z|: see the metric above."""
-
-        def measured(difference: Phase) -> Array:
-            size = root * difference.weights
-            if not difference.fast:
-                return size
-            nothing = jnp.zeros_like(root)
-            caused, _ = rule.step(nothing, state_with(state, difference.fast, slow), nothing, slow)
-            return jnp.concatenate([size, root * caused])
-
-        return measured
-
-    def begun(params: PyTree, state: PyTree, half: Array | None) -> Phase:
-        """Half of the rod in the whole phase space: the first displacement, or what alternates with `half`."""
-        w, slow = rule.flat(params), rule.slow(state)
-        middle = Phase(w, fast(state))
-        if half is None:
-            gradient = rule.flat(problem.gradient(params))
-            moves = held_moves(gradient, middle, state, rule.updated(gradient, state, w))
-            return jax.tree.map(lambda x: x / 2, moves)
-        still = Phase(half, [jnp.zeros_like(leaf) for leaf in middle.fast])
-        points = ends(middle, still)
-        gradients = lax.map(lambda weights: rule.flat(problem.gradient(rule.tree(weights))), points.weights)
-        used = mean_slow(gradients, points, state, slow)
-        difference = (gradients[0] - gradients[1]) / 2
-
-        def flipped(now: tuple[Phase, Array, Array]) -> tuple[Phase, Array, Array]:
-            z = now[0]
-            moves = held_moves(difference, z, state, used)
-            memory = [-(leaf + move) for leaf, move in zip(z.fast, moves.fast, strict=True)]
-            moving = [
-                jnp.any(jnp.abs(new - old) > 8 * jnp.finfo(new.dtype).eps * jnp.abs(new))  # more than rounding
-                for new, old in zip(memory, z.fast, strict=True)
-            ]
-            return Phase(half, memory), now[1] + 1, jnp.any(jnp.stack(moving))
-
-        if not middle.fast:
-            return still
-        zero = jnp.zeros((), jnp.int32)
-        return lax.while_loop(lambda now: now[2] & (now[1] < SETTLED), flipped, (still, zero, zero == 0))[0]
-
-    def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> Rod:
+    def init(params: PyTree, state: PyTree = None, half: PyTree = None) -> RodFlowState:
         state = transform.init(params) if state is None else state
-        found = begun(params, state, None if half is None else rule.flat(half))
-        return Rod(params, state, rule.tree(found.weights), found.fast, begin_track(params, count))
+        held = HeldRule(rule, state)
+        if half is None:
+            rod = first_displacement(problem, held, params)
+        else:
+            rod = alternating(problem, held, params, rule.flat(half))
+        return RodFlowState(params, state, rule.tree(rod.weights), rod.fast, begin_track(params, count))
 
     @fully_precise
-    def step(now: Rod) -> tuple[Rod, Averages]:
-        middle, half = Phase(rule.flat(now.params), fast(now.state)), Phase(rule.flat(now.half), now.fast)
-        used = rule.edge_like(middle.weights)
+    def step(now: RodFlowState) -> tuple[RodFlowState, Predictions]:
+        held = HeldRule(rule, now.state)
+        middle, half = Phase(rule.flat(now.params), held.fast(now.state)), Phase(rule.flat(now.half), now.fast)
         points = ends(middle, half)
         losses, grads = lax.map(lambda weights: problem.value_and_gradient(rule.tree(weights)), points.weights)
         gradients = jax.vmap(rule.flat)(grads)
-        slow = mean_slow(gradients, points, now.state, rule.slow(now.state))
-        loss, here, hessian = problem.expanded(now.params)
-        inverse = rule.inverse(rule.flat(here), now.state, middle.weights, slow)
-        preconditioner = reciprocal(inverse)
-        pairs, track = follow(
-            with_coupled_decay(hessian, used.coupled), now.track, now.params, inverse_preconditioner=rule.tree(inverse)
-        )
-        length = measure(now.state, slow, jnp.sqrt(preconditioner))
+        slow = held.mean_slow(gradients, points, rule.slow(now.state))
+        here, track = look_at(problem, rule, now.params, now.state, now.track, slow)
+        metric = held.metric(slow, here.preconditioner)
 
-        def velocity(point: _Turning) -> _Turning:
-            rod = jax.tree.map(lambda u: (jnp.sqrt(point.size) * u).astype(u.dtype), point.direction)
-            points = ends(point.middle, rod)
-            _, grads, hessians = zip(*(problem.expanded(rule.tree(w)) for w in points.weights), strict=True)
-            gradients = jnp.stack([rule.flat(g) for g in grads])
-            slow = mean_slow(gradients, points, now.state, point.slow)
-            moves = jax.vmap(lambda g, z: held_moves(g, z, now.state, slow))(gradients, points)
-            f = _mean(moves)
-            along = rule.tree(f.weights)
-            force = _mean(jnp.stack([rule.flat(product(along)) for product in hessians]))
-            bent = held_moves(force, f, now.state, slow)
-            drift = jax.tree.map(lambda x, y: x - y / 2, f, bent)
-            turn, growth = _turned(moves, point.direction, point.size, length)
-            return _Turning(drift, [new - old for new, old in zip(slow, point.slow, strict=True)], turn, growth)
+        def part(_: Array, point: RodPoint) -> RodPoint:
+            there = heun(lambda at: velocity(problem, held, at, metric), point, 1 / substeps)
+            return there._replace(direction=unit(there.direction, metric, there.direction)[0])
 
-        def part(_: Array, point: _Turning) -> _Turning:
-            there = heun(velocity, point, h)
-            return there._replace(direction=_unit(there.direction, length, there.direction)[0])
-
-        own = held_moves(rule.flat(here), middle, now.state, slow)
-        direction, size = _unit(half, length, _unit(own, length, own)[0])
-        begin = _Turning(middle, rule.slow(now.state), direction, size)
-        end = lax.fori_loop(0, substeps, part, begin)
-        after = transform.update(here, now.state, now.params)[1]
-        after = state_with(after, end.middle.fast, end.slow)
-        rod = jax.tree.map(lambda u: (jnp.sqrt(end.size) * u).astype(u.dtype), end.direction)
-        reached = Rod(rule.tree(end.middle.weights), after, rule.tree(rod.weights), rod.fast, track)
-        variances, axes = principal(preconditioner, half.weights[None])
-        found = Averages(
-            params=now.params,
-            loss=loss,
-            mean_loss=_mean(losses),
-            mean_square=_mean(jnp.sum(gradients**2, axis=1)),
-            edge_ratios=pairs.value / used.threshold,
-            critical=jnp.ones((), jnp.int32),
+        own = held.moves(here.gradient, middle, slow)
+        direction, size = unit(half, metric, unit(own, metric, own)[0])
+        end = lax.fori_loop(0, substeps, part, RodPoint(middle, rule.slow(now.state), direction, size))
+        counted = transform.update(here.grads, now.state, now.params)[1]  # for what is neither slow nor fast
+        after = with_fast(rule, rule.with_slow(counted, end.slow), end.middle.fast)
+        rod = half_rod(end)
+        reached = RodFlowState(rule.tree(end.middle.weights), after, rule.tree(rod.weights), rod.fast, track)
+        variances, axes = principal(here.preconditioner, half.weights[None])
+        predictions = Predictions.of(
+            now.params,
+            here.loss,
+            here.edge_ratios,
+            mean_loss=mean_of_ends(losses),
+            mean_square=mean_of_ends(jnp.sum(gradients**2, axis=1)),
+            critical=1,
             variances=variances,
             axes=axes,
-            residual=jnp.full_like(loss, jnp.nan),
-            converged=pairs.converged[0],
-            substeps=jnp.asarray(substeps, jnp.int32),
-            gradients=jnp.asarray(3 + 4 * substeps, jnp.int32),
-            products=pairs.products + 4 * substeps,
-            thirds=jnp.zeros((), jnp.int32),
+            converged=here.pairs.converged[0],
+            cost=Cost(substeps, 3 + 4 * substeps, here.pairs.products + 4 * substeps),
         )
-        return reached, found
+        return reached, predictions
 
     return Kernel(init, step)
 
 
-def _mean(stacked: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: (x[0] + x[1]) / 2, stacked)
-
-
-def _unit(difference: Phase, length: Callable[[Phase], Array], otherwise: Phase) -> tuple[Phase, Array]:
-    """The direction of a difference, `otherwise` if it has no length, and the square of its length."""
-    vector = length(difference)
-    size = vector @ vector
-    scale = jnp.where(size > 0, 1 / jnp.sqrt(jnp.where(size > 0, size, 1)), 0)
-    unit = jax.tree.map(lambda x, y: jnp.where(size > 0, scale * x, y).astype(x.dtype), difference, otherwise)
-    return unit, size
-
-
-def _turned(moves: Phase, direction: Phase, size: Array, length: Callable[[Phase], Array]) -> tuple[Phase, Array]:
-    """u' and s' of the rod of rank one, where the rows of `moves` are 2 a and 2 b."""
-    along, at = length(direction), jax.vmap(length)(moves) / 2
-    onto = at @ along
-    own, trace = onto @ onto, jnp.sum(at**2)
-    least = jnp.maximum(size, trace / SUDDEN)
-    rate = jnp.where(least > 0, 1 / jnp.where(least > 0, least, 1), 0)
-
-    def turn(both: Array, u: Array) -> Array:
-        return (rate * (jnp.tensordot(onto, both, 1) / 2 - own * u)).astype(u.dtype)
-
-    return jax.tree.map(turn, moves, direction), own - 2 * size
+MODEL = Model(
+    name="rod_flow",
+    steps=rod_flow_steps,
+    covers=Coverage.flip,
+    appearance=Appearance("rod flow", "#009e73", (0, (4.5, 2.0)), "^"),
+)

@@ -6,30 +6,31 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from toylab.curvature import Track, begin_track, follow
+from toylab.curvature import Track, begin_track
 from toylab.models.kernel import Kernel
+from toylab.models.look import look_at
 from toylab.models.mean_step import MeanStep
-from toylab.models.predictions import Averages
+from toylab.models.model import Appearance, Coverage, Model
+from toylab.models.predictions import Cost, Predictions
 from toylab.numerics.full_precision import fully_precise
 from toylab.numerics.runge_kutta_chebyshev import REACH, chebyshev_step, most_stages, stages_for
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
-from toylab.rules.preconditioner import with_coupled_decay
 
 PyTree = Any
 
 SUBSTEPS = 4
-"""Of one step, at least.  What is not stiff has local errors of at most (h lambda)^3/6, h = 1/4; of what is stiff and
-was not at rest, up to .8 may be left after a step."""
+"""The fewest substeps of one step.  A mode that is not stiff has local errors of at most (h lambda)^3/6, h = 1/4; a
+stiff mode that was not at rest may keep up to .8 of its size after a step."""
 
 MOST = 100
-"""Substeps at most: what a curvature that runs away cannot exceed."""
+"""The most substeps of one step: a bound that a curvature that runs away cannot exceed."""
 
 ROOM = 4 / 3
-"""The largest eigenvalue may rise by this factor within a step."""
+"""The factor by which the largest eigenvalue may rise within a step."""
 
 
-class Smooth(NamedTuple):
+class StableFlowState(NamedTuple):
     """Weights, the optimizer's state (its fast leaves are not used), and the memory of the top eigenpairs."""
 
     params: PyTree
@@ -40,7 +41,7 @@ class Smooth(NamedTuple):
 def stable_flow_steps(
     problem: Problem,
     transform: optax.GradientTransformation,
-    measured: tuple[RuleStructure, EdgeData] | None = None,
+    known: tuple[RuleStructure, EdgeData] | None = None,
     *,
     count: int = 1,
 ) -> Kernel:
@@ -59,22 +60,17 @@ def stable_flow_steps(
     Cost: a gradient a stage and about `count` Hessian products a step.
     Source: Cohen, Damian et al., arXiv:2410.24206, "stable flow".
     """
-    structure, numbers = edge_data(transform, problem.params) if measured is None else measured
+    structure, numbers = edge_data(transform, problem.params) if known is None else known
     rule = MeanStep(transform, structure, numbers, problem.params)
 
-    def init(params: PyTree, state: PyTree = None) -> Smooth:
-        return Smooth(params, transform.init(params) if state is None else state, begin_track(params, count))
+    def init(params: PyTree, state: PyTree = None) -> StableFlowState:
+        return StableFlowState(params, transform.init(params) if state is None else state, begin_track(params, count))
 
     @fully_precise
-    def step(now: Smooth) -> tuple[Smooth, Averages]:
+    def step(now: StableFlowState) -> tuple[StableFlowState, Predictions]:
         w, slow = rule.flat(now.params), rule.slow(now.state)
         used = rule.edge_like(w)
-        loss, grads, hessian = problem.expanded(now.params)
-        gradient = rule.flat(grads)
-        inverse = rule.inverse(gradient, now.state, w, rule.updated(gradient, now.state, w))
-
-        felt = with_coupled_decay(hessian, used.coupled)
-        pairs, track = follow(felt, now.track, now.params, inverse_preconditioner=rule.tree(inverse))
+        here, track = look_at(problem, rule, now.params, now.state, now.track)
 
         def velocity(point: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             weights, leaves = point
@@ -85,7 +81,7 @@ def stable_flow_steps(
             rate = -diagonal * used.gain * (g + used.coupled * weights) - used.decay * weights
             return rate, [new - old for new, old in zip(after, leaves, strict=True)]
 
-        rate = ROOM * (used.gain * pairs.value[0] + used.decay)
+        rate = ROOM * (used.gain * here.pairs.value[0] + used.decay)
         reach = REACH * (most_stages(w.dtype) ** 2 - 1)
         pieces = jnp.clip(jnp.nan_to_num(jnp.ceil(rate / reach), nan=MOST, posinf=MOST), SUBSTEPS, MOST)
         stages = stages_for(jnp.nan_to_num(rate / pieces, nan=0, posinf=0))
@@ -94,23 +90,28 @@ def stable_flow_steps(
             return chebyshev_step(velocity, point, 1 / pieces, stages)
 
         moved, leaves = lax.fori_loop(0, pieces.astype(jnp.int32), substep, (w, slow))
-        after = rule.with_slow(transform.update(grads, now.state, now.params)[1], leaves)
-        found = Averages(
-            params=now.params,
-            loss=loss,
-            mean_loss=loss,
-            mean_square=gradient @ gradient,
-            edge_ratios=pairs.value / used.threshold,
-            critical=jnp.zeros((), jnp.int32),
-            variances=jnp.zeros_like(pairs.value),
-            axes=jnp.zeros((pairs.value.size, w.size), w.dtype),
-            residual=jnp.zeros_like(loss),
-            converged=pairs.converged[0] & (rate <= pieces * reach),
-            substeps=pieces.astype(jnp.int32),
-            gradients=1 + pieces.astype(jnp.int32) * stages,
-            products=pairs.products,
-            thirds=jnp.zeros((), jnp.int32),
+        after = rule.with_slow(transform.update(here.grads, now.state, now.params)[1], leaves)
+        predictions = Predictions.of(
+            now.params,
+            here.loss,
+            here.edge_ratios,
+            mean_loss=here.loss,
+            mean_square=here.gradient @ here.gradient,
+            critical=0,
+            variances=jnp.zeros_like(here.edge_ratios),
+            axes=jnp.zeros((here.edge_ratios.size, w.size), w.dtype),
+            residual=jnp.zeros_like(here.loss),
+            converged=here.pairs.converged[0] & (rate <= pieces * reach),
+            cost=Cost(pieces, 1 + pieces.astype(jnp.int32) * stages, here.pairs.products),
         )
-        return Smooth(rule.tree(moved), after, track), found
+        return StableFlowState(rule.tree(moved), after, track), predictions
 
     return Kernel(init, step)
+
+
+MODEL = Model(
+    name="stable_flow",
+    steps=stable_flow_steps,
+    covers=Coverage.linear_edge,
+    appearance=Appearance("stable flow", "#767676", (0, (1.0, 1.3)), "s"),
+)

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-import toylab.models.comparison.measured
+import figures.model_paths
+import toylab.models.comparison.run
 from toylab.cli import main
 from toylab.commands import flows
 
@@ -64,22 +65,22 @@ def folder(place, monkeypatch):
 
 @pytest.fixture(scope="module")
 def answers(place):
-    """Text and JSON object of one comparison, which is computed once, and the `Comparison` itself."""
-    compare, kept, told = toylab.models.comparison.measured.compare, [], []
+    """Text and JSON object of one comparison, which is computed once, and the `ModelComparison` itself."""
+    comparing, kept, told = toylab.models.comparison.run.comparing, [], []
 
     def once(*arguments, **options):
-        kept.extend([] if kept else [compare(*arguments, **options)])
-        return kept[0]
+        kept.extend([] if kept else comparing(*arguments, **options))
+        return iter(kept)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr(sys, "path", list(sys.path))
-        patch.setattr(toylab.models.comparison.measured, "compare", once)
+        patch.setattr(toylab.models.comparison.run, "comparing", once)
         for form in ([], ["--json"]):
             with contextlib.redirect_stdout(io.StringIO()) as stream:
                 assert main([*LINE.split(), *form]) == 0
             told.append(stream.getvalue())
-    return told[0], json.loads(told[1]), kept[0]
+    return told[0], json.loads(told[1]), kept[-1].result()
 
 
 def test_the_json_object_is_the_comparison(answers):
@@ -140,24 +141,41 @@ def test_bad_input_is_one_line(line, capsys, folder):
     assert sorted(folder.rglob("*.*")) == before
 
 
+def replay(monkeypatch, *comparisons, interrupted=False):
+    """Comparisons as they would be after one part each, and Ctrl-C after the last."""
+
+    def comparing(*arguments, **options):
+        for done, comparison in enumerate(comparisons, 1):
+            yield toylab.models.comparison.run.PartialComparison(done, "", lambda comparison=comparison: comparison)
+        if interrupted:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(toylab.models.comparison.run, "comparing", comparing)
+
+
 def test_an_optimizer_that_rests_is_refused(answers, capsys, monkeypatch):
-    resting = dataclasses.replace(answers[2], travelled=0.0)
-    monkeypatch.setattr(toylab.models.comparison.measured, "compare", lambda *arguments, **options: resting)
+    replay(monkeypatch, dataclasses.replace(answers[2], travelled=0.0))
     assert main(LINE.split()) == 2
     assert "ended where it began" in capsys.readouterr().err
 
 
-def interrupting(monkeypatch, *ended):
-    def interrupted(*arguments, finished, **options):
-        for comparison in ended:
-            finished(comparison)
-        raise KeyboardInterrupt
+def test_a_figure_that_cannot_be_drawn_costs_no_result(answers, monkeypatch, capsys, folder):
+    _, found, compared = answers
 
-    monkeypatch.setattr(toylab.models.comparison.measured, "compare", interrupted)
+    def broken(data):
+        raise KeyError("planted")
+
+    replay(monkeypatch, compared)
+    monkeypatch.setattr(figures.model_paths, "draw", broken)
+    assert main([*LINE.split(), "--out", "undrawn", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == json.loads((folder / "undrawn/flows.json").read_text()) == found
+    assert sorted(path.name for path in (folder / "undrawn").iterdir()) == ["flows.json", "flows.npz"]
+    assert "results are in undrawn/flows.{json,npz}, but they could not be drawn: KeyError: 'planted'" in err
 
 
-def test_ctrl_c_before_the_first_model_leaves_no_empty_folder(monkeypatch, capsys, folder):
-    interrupting(monkeypatch)
+def test_ctrl_c_before_the_first_model_leaves_no_empty_folder(answers, monkeypatch, capsys, folder):
+    replay(monkeypatch, dataclasses.replace(answers[2], runs=()), interrupted=True)
     assert main([*LINE.split(), "--out", "left"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (folder / "left").exists()
@@ -166,7 +184,7 @@ def test_ctrl_c_before_the_first_model_leaves_no_empty_folder(monkeypatch, capsy
 def test_ctrl_c_saves_the_models_that_ended(answers, monkeypatch, capsys, folder):
     _, found, compared = answers
     first = dataclasses.replace(compared, runs=compared.runs[:1], refused={})
-    interrupting(monkeypatch, first)
+    replay(monkeypatch, first, interrupted=True)
     assert main([*LINE.split(), "--out", "part", "--json"]) == 130
     out, err = capsys.readouterr()
     assert "interrupted, 1 of the models ended" in err

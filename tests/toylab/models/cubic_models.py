@@ -115,7 +115,7 @@ RULES = {
 
 @lru_cache
 def program(model, rule, count=1):
-    """jit of (data, hyperparameters, the model's state, its settings) -> its last state and all `Averages`."""
+    """jit of (data, hyperparameters, the model's state, its settings) -> its last state and all `Predictions`."""
     return jax.jit(partial(path, model, rule, count))
 
 
@@ -130,7 +130,7 @@ def kernel(model, rule, count, data, hyper, settings):
 
 def long(model, rule, data, hyper, start, calls=1, count=1, **settings):
     """`calls` calls of the program in a row from weights, (weights, the optimizer's state), or a state of the model:
-    the last state and the `Averages` of the last call."""
+    the last state and the `Predictions` of the last call."""
     found = None
     if not hasattr(start, "_fields"):
         given = start if type(start) is tuple else (start,)

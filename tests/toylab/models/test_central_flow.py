@@ -57,7 +57,7 @@ def test_it_rests_where_the_map_does():
         # a point of rest of both, which does not depend on the length of the steps: rounding
         one, other = (np.asarray(getattr(said, field)[-1]) for said in (flow, place))
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=field)
-    assert np.all(flow.substeps <= 4)  # at rest, rounding is no reason for short steps
+    assert np.all(flow.cost.substeps <= 4)  # at rest, rounding is no reason for short steps
 
 
 @pytest.mark.parametrize("b2", [0.9, 0.975])
@@ -144,7 +144,7 @@ def test_an_independent_implementation(name):
     data, start = arrays(name), begun(name)
     of = central_flow_steps(problem(name), rule(name), count=4)
     said = jax.jit(lambda now: rollout(of, now, steps)[1])(of.init(*start))
-    assert np.all(said.converged) and np.mean(said.substeps) < 3
+    assert np.all(said.converged) and np.mean(said.cost.substeps) < 3
     window = slice(onset, steps)
     np.testing.assert_allclose(said.loss[window], data["central_loss"][window], rtol=rooms[0])
     expected = np.nanmax(data["central_edge"], axis=1)

@@ -126,7 +126,7 @@ def test_the_size_does_not_fall_below_the_rounding_of_the_weights(runs):
 def test_costs_and_what_is_not_said(runs):
     found = jax.tree.map(lambda x: x[0], runs[2](*arrays(0.1, np.eye(2), 0, 0, [1, 1], [0.1, 0]))[1])
     # two stages a substep with two gradients and a product each; three gradients for the averages, and the dense matrix
-    assert (found.substeps, found.gradients, found.products, found.thirds) == (2, 3 + 8, 2 + 4, 0)
+    assert (found.cost.substeps, found.cost.gradients, found.cost.products, found.cost.thirds) == (2, 3 + 8, 2 + 4, 0)
     assert np.isnan(found.residual) and found.converged
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toylab import problems
-from toylab.models.comparison.measured import compare
+from toylab.models.comparison.run import compare
 from toylab.models.comparison.timed import driven
 from toylab.models.predictions import principal
 from toylab.models.projected import projected_steps
@@ -55,5 +55,5 @@ def test_with_one_weight_the_axis_sees_all_of_the_oscillation():
     found = compare(problems.log_cosh(curvature=1.0, start=0.5), optax.sgd(2.4), 40, models=["rod_flow"], count=1)
     run = found.runs[1]
     np.testing.assert_allclose(run.along[:, 0], found.measured.variance, rtol=1e-12)
-    assert run.errors["axis_error"] == pytest.approx(run.errors["variance_error"], rel=1e-12)
-    assert found.runs[0].along is None and found.runs[0].errors["axis_error"] is None
+    assert run.errors.axis_error == pytest.approx(run.errors.variance_error, rel=1e-12)
+    assert found.runs[0].along is None and found.runs[0].errors.axis_error is None

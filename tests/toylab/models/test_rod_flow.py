@@ -154,7 +154,7 @@ def test_below_the_edge_the_rod_is_half_the_step_of_the_middle_and_vanishes_with
 def test_it_costs_what_it_says():
     found = jax.tree.map(lambda x: x[0], scalar("gd")(1.0, 0.0, 0.0, 0.1, 0.1)[1])
     # two stages a substep, two ends a stage; two ends and the middle for the averages; one product for one eigenvalue
-    assert (found.substeps, found.gradients, found.products, found.thirds) == (4, 3 + 16, 1 + 16, 0)
+    assert (found.cost.substeps, found.cost.gradients, found.cost.products, found.cost.thirds) == (4, 3 + 16, 1 + 16, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_for_rules_with_a_constant_preconditioner_it_is_gradient_flow(rule):
     # two stages: relative errors (h lambda)^3/6 a substep, 160 substeps, h lambda = .025 (.1 Q(1) in a quarter) at most
     np.testing.assert_allclose(said.params, truth, rtol=5e-4)
     np.testing.assert_allclose(said.mean_loss, np.sum(spectrum[None] * truth**2, axis=1) / 2, rtol=1e-3)
-    assert np.all(said.gradients == 9) and not np.any(said.variances)
+    assert np.all(said.cost.gradients == 9) and not np.any(said.variances)
 
 
 def test_the_edge_does_not_stop_it():
@@ -37,7 +37,7 @@ def test_the_edge_does_not_stop_it():
     np.testing.assert_allclose(np.diff(said.params[:, 1]), rate * eps, rtol=1e-3)
     # eta lambda is twice the edge ratio, a third more is allowed for, in four substeps
     stages = np.ceil(np.sqrt(1 + 4 / 3 * 2 * said.edge_ratios[:, 0] / 4 / REACH))
-    np.testing.assert_array_equal(said.gradients, 1 + 4 * stages)
+    np.testing.assert_array_equal(said.cost.gradients, 1 + 4 * stages)
 
 
 def test_scalar_rmsprop_follows_its_equation():

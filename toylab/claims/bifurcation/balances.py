@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory.two_cycles import bifurcation as law
-from theory.two_cycles.harmonic_balance import balance
+from theory.two_cycles import harmonic_balance
 from toylab.experiments import two_cycles as lab
 from toylab.experiments.flips import RULES, Drawn, Sample
 from toylab.experiments.two_cycles import quartic_loss
@@ -61,7 +61,7 @@ def formula(rule: str, name: str) -> Any:
 @lru_cache(maxsize=1)
 def balance() -> Any:
     """Harmonic balance on the quartic."""
-    return balance(quartic_loss)
+    return harmonic_balance.balance(quartic_loss)
 
 
 def number(rule: str, name: str, drawn: Drawn, **more: Any) -> np.ndarray:

@@ -17,7 +17,8 @@ from toylab import problems
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order, window
-from toylab.models.named import MODELS
+from toylab.models.named import models
+from toylab.numerics.period_two import midpoint
 from toylab.problems.problem import Problem
 from toylab.rules.edge import edge_data
 
@@ -95,7 +96,7 @@ def _modelled(
 
     def one(*numbers: Array) -> Path:
         toy = problem(*numbers)
-        kernel = MODELS[model](toy, rule, known, count=count)
+        kernel = models()[model].steps(toy, rule, known, count=count)
 
         def step(now: Any, _: None) -> tuple[Any, Path]:
             after, said = kernel.step(now)
@@ -154,7 +155,7 @@ def _drift_errors(sample: tuple[float, float]) -> dict[str, tuple[np.ndarray, np
         return lax.scan(step, toy.params, length=steps)[1]
 
     own, ends = np.asarray(descended(jnp.asarray(PUSHES))), (DRIFTED / PUSHES).astype(int)
-    midpoints = [(path[end - 1] + 2 * path[end] + path[end + 1]) / 4 for path, end in zip(own, ends, strict=True)]
+    midpoints = [midpoint(*path[end - 1 : end + 2]) for path, end in zip(own, ends, strict=True)]
     found = {}
     for model in DRIFTING:
         paths = _modelled(model, problem, (PUSHES,), steps, 1).params

@@ -32,7 +32,7 @@ from toylab.experiments.compared_models import (
 
 def _measured(name: str, model: str = "central_map") -> Any:
     def measure(sample: Iterable[Setting]) -> dict[str, float]:
-        found = {setting.label: errors(setting, model)[name] for setting in sample}
+        found = {setting.label: getattr(errors(setting, model), name) for setting in sample}
         return {label: float("nan") if value is None else value for label, value in found.items()}
 
     return measure
@@ -49,11 +49,10 @@ def _shares(sample: Iterable[Setting]) -> dict[str, float]:
     """What the central map's distance is beyond the twin's, over the stable flow's; nan where one of them diverged."""
     found = {}
     for setting in sample:
-        ends = [errors(setting, model)["distance"] for model in ("central_map", "twin", "stable_flow")]
-        if None in ends:
+        own, twin, stable = (errors(setting, model).distance for model in ("central_map", "twin", "stable_flow"))
+        if own is None or twin is None or stable is None:
             found[setting.label] = float("nan")
         else:
-            own, twin, stable = ends
             found[setting.label] = max(own - twin, 0) / stable
     return found
 
@@ -211,9 +210,7 @@ VARIANCE_OF_ALL = Claim(
 
 def _table(sample: Iterable[Setting]) -> dict[str, float]:
     return {
-        f"{setting.label}, {run.name}": float("nan")
-        if run.errors["distance_ratio"] is None
-        else run.errors["distance_ratio"]
+        f"{setting.label}, {run.name}": float("nan") if run.errors.distance_ratio is None else run.errors.distance_ratio
         for setting in sample
         for run in compared(setting).runs
     }

@@ -92,7 +92,8 @@ IS_THE_OPTIMIZER = Claim(
 )
 
 KICK = 1e-3
-"""Of the second moment, relative: small, so that the start is near the 2-cycle, and large against rounding."""
+"""The relative offset of the second moment: small, so that the start is near the 2-cycle, yet large against
+rounding."""
 
 STEPS_AT_REST = 20_000
 MOMENTA = np.arange(0.1, 0.25, 0.0025)

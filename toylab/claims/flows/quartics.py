@@ -17,7 +17,8 @@ from toylab import problems
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
 from toylab.experiments.two_cycles import quartic_loss
-from toylab.models.named import MODELS
+from toylab.models.kernel import advanced
+from toylab.models.named import models
 from toylab.models.rod_flow import rod_flow_steps
 from toylab.optimizers import NAMED
 from toylab.rules.edge import edge_data_of_runs
@@ -37,7 +38,7 @@ class Quartics(NamedTuple):
 
 
 BESIDE = 0.01
-"""Where runs start: the first displacement is the rod's first half."""
+"""The start of all runs: the first displacement is the rod's first half."""
 
 ALONG_THE_ROD = 6_000
 """Steps: the size relaxes by the excess over the edge in each, half a per cent at least, to exp(-30)."""
@@ -104,10 +105,7 @@ def _rods(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
             toy = problems.quartic(a, c3, c4, start=BESIDE)
             kernel = rod_flow_steps(toy, NAMED[rule](**hyper), (structure, own))
 
-            def step(_: Array, now: Any) -> Any:
-                return kernel.step(now)[0]
-
-            end = lax.fori_loop(0, ALONG_THE_ROD, step, kernel.init(toy.params))
+            end = advanced(kernel, kernel.init(toy.params), ALONG_THE_ROD)
             return jnp.stack([end.params, end.half**2])
 
         found[rule] = np.asarray(jax.jit(jax.vmap(settled))(s.a, s.c3, s.c4, s.hyper, numbers))
@@ -139,7 +137,7 @@ class Jets(NamedTuple):
 
 
 EXCESS = np.array([0.002, 0.001, 0.0005])
-"""How far `a` is above the edge, relative to it: halved, to extrapolate."""
+"""Relative excesses of `a` over the edge: halved twice, to extrapolate."""
 
 RESTING = ("central_map", "central_flow")
 AT_REST, SWUNG_IN = 400, 60_000
@@ -179,9 +177,9 @@ def _variances(model: str, members: list[np.ndarray]) -> np.ndarray:
 
     def at_rest(a: Array, c3: Array, c4: Array, rate: Array, own: Any) -> Array:
         toy, rule = problems.quartic(a, c3, c4, start=0.0), NAMED["gd"](learning_rate=rate)
-        kernel = MODELS[model](toy, rule, (structure, own), count=1)
+        kernel = models()[model].steps(toy, rule, (structure, own), count=1)
         begun = kernel.init(toy.params, rule.init(toy.params))
-        return kernel.step(lax.fori_loop(0, AT_REST, lambda _, now: kernel.step(now)[0], begun))[1].variances[0]
+        return kernel.step(advanced(kernel, begun, AT_REST))[1].variances[0]
 
     return np.asarray(jax.jit(jax.vmap(at_rest))(*members, numbers))
 

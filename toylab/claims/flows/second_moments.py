@@ -21,8 +21,8 @@ from toylab.claims.comparisons import at_most
 from toylab.curvature import dense_hessian
 from toylab.experiments.network_plateaus import FRESH
 from toylab.filters import held_filter
+from toylab.models.look import reciprocal
 from toylab.models.mean_step import MeanStep
-from toylab.models.oscillation import reciprocal
 from toylab.optimizers import NAMED
 from toylab.rules.edge import edge_data
 

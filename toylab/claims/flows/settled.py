@@ -23,7 +23,7 @@ def _each(number: Callable[[Setting, str], float | None]) -> Callable[[Iterable[
 
 
 def _beside_stable(setting: Setting, model: str) -> float | None:
-    own, stable = (errors(setting, name)["distance"] for name in (model, "stable_flow"))
+    own, stable = (errors(setting, name).distance for name in (model, "stable_flow"))
     return None if own is None or stable is None else own / stable
 
 
@@ -49,13 +49,13 @@ SETTLED_LOSS = Claim(
     comparison=LOSS.comparison,
     draw=drawn(SETTLED),
     predicted=_each(lambda setting, model: 0.05),
-    measure=_each(lambda setting, model: errors(setting, model)["loss_error"]),
+    measure=_each(lambda setting, model: errors(setting, model).loss_error),
 )
 
 
 def _overshoots(sample: Iterable[Setting]) -> dict[str, float]:
     every = {f"{setting.label}, {model}": errors(setting, model) for setting in sample for model in setting.models}
-    return {label: one["overshoot_ratio"] or float("nan") for label, one in every.items()}
+    return {label: one.overshoot_ratio or float("nan") for label, one in every.items()}
 
 
 def _told_overshoots(found: dict[str, np.ndarray]) -> str:
@@ -83,7 +83,7 @@ def _levels(sample: Iterable[Setting]) -> dict[str, np.ndarray]:
     found = {}
     for setting in sample:
         comparison = compared(setting)
-        said = next(run.averages for run in comparison.runs if run.name == "central_map")
+        said = next(run.predictions for run in comparison.runs if run.name == "central_map")
         for name, ratios in {"optimizer": comparison.measured.edge_ratios, "map": said.edge_ratios}.items():
             found[f"{setting.label}, {name}"] = np.asarray(ratios)[comparison.settled :, :SHOWN].mean(axis=0)
     return found

@@ -21,7 +21,7 @@ COLUMNS = {
     "edge_ratio_error": "edge ratio error",
     "gradients_per_step": "gradients a step",
 }
-"""Columns of the table, see `toylab.models.comparison.measured.compare`."""
+"""What is shown of a model, see `toylab.models.comparison.errors.Errors`."""
 
 
 def record(setting: Setting) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def record(setting: Setting) -> dict[str, Any]:
         "settled": comparison.settled,
         "travelled": comparison.travelled,
         "refused": comparison.refused,
-        "models": [run.errors for run in comparison.runs],
+        "models": [run.record() for run in comparison.runs],
     }
 
 

@@ -1,37 +1,31 @@
 """A kernel driven for many steps by one compiled stretch, with the time that it took."""
 
 import time
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 
-from toylab.models.kernel import Kernel
+from toylab.models.kernel import Kernel, rollout
 
 PyTree = Any
 
 CHUNK = 100
-"""Steps of one compiled stretch."""
+"""Steps of one compiled stretch at most: they bound the memory on the device."""
 
 
 def driven(kernel: Kernel, start: tuple, steps: int, every: int, late: int = 0) -> tuple[tuple, float]:
     """The infos of `steps` steps after the first `late` ones, their first part only every so many steps; and the
     seconds they took, without compilation.
 
-    One program for all stretches: as many steps of the last one as it has too many are not looked at.
+    `rollout` on the host, for runs whose infos do not fit on the device.  One program for all stretches: as many steps
+    of the last one as it has too many are not looked at.
     """
     stretches = -(-(steps + late) // CHUNK)
     length = -(-(steps + late) // stretches)
-
-    def stretch(state: PyTree) -> tuple[PyTree, tuple]:
-        def one(carry: PyTree, _: None) -> tuple[PyTree, tuple]:
-            return kernel.step(carry)
-
-        return lax.scan(one, state, length=length)
-
     state = jax.jit(kernel.init)(*start)
-    program = jax.jit(stretch).lower(state).compile()
+    program = jax.jit(partial(rollout, kernel, steps=length)).lower(state).compile()
     parts, seconds = [], 0.0
     for begin in range(-late, stretches * length - late, length):
         begun = time.perf_counter()

@@ -9,11 +9,17 @@ from toylab.claims.flows import settled as flow_settled
 from toylab.claims.flows import table as flow_table
 from toylab.claims.runner import run_claim
 from toylab.experiments import compared_models as flow_settings
+from toylab.models.comparison.errors import Errors
 
 BY_SERIES = {"flows/levels_of_adam"}
 """What is read off the runs themselves, which are not kept."""
 
 CLAIMS = [claim for claim in (*flow_networks.CLAIMS, *flow_settled.CLAIMS) if claim.id not in BY_SERIES]
+
+
+def errors(record):
+    """The errors in a record; those that it is too old for are not known."""
+    return Errors(**{name: record.get(name) for name in Errors._fields})
 
 
 @pytest.fixture
@@ -24,7 +30,9 @@ def kept(monkeypatch):
     def compared(setting):
         alike = [one for one in records if one["setting"] == flow_table.described(setting)]
         assert len(alike) == 1, f"{len(alike)} records are kept of {setting.label}: make models"
-        return SimpleNamespace(runs=[SimpleNamespace(name=own["name"], errors=own) for own in alike[0]["models"]])
+        return SimpleNamespace(
+            runs=[SimpleNamespace(name=own["name"], errors=errors(own)) for own in alike[0]["models"]]
+        )
 
     for module in (flow_settings, flow_networks, flow_settled):
         monkeypatch.setattr(module, "compared", compared)
