@@ -47,6 +47,19 @@ def _weight_norm(option: int) -> Observer:
 
 OBSERVERS = {"planted_norm": _weight_norm}
 ''',
+    "toylab/models/planted_model.py": '''
+"""A model that says what the stable flow says."""
+
+from toylab.models.model import Appearance, Coverage, Model
+from toylab.models.stable_flow import stable_flow_steps
+
+MODEL = Model(
+    name="planted_model",
+    steps=stable_flow_steps,
+    covers=Coverage.linear_edge,
+    appearance=Appearance("planted model", "#123456", (0, (1.0, 3.0)), "P"),
+)
+''',
     "toylab/claims/planted/__init__.py": '"""A topic of its own."""\n',
     "toylab/claims/planted/bowls.py": '''
 """The edge of gradient descent on the bowl."""
@@ -112,7 +125,7 @@ NAMED["planted_rule"] = lambda learning_rate, shrink=0.25: optax.sgd(shrink * le
 def house(tmp_path_factory) -> Path:
     """A copy of the packages with one new file of each sort, and one entry for the rule."""
     root = tmp_path_factory.mktemp("house")
-    for package in ("theory", "toylab", "figures"):
+    for package in ("theory", "toylab", "figures", "docs"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name, source in NEW.items():
         path = root / name
@@ -161,6 +174,7 @@ USED = {
     "claim": ("verify", "planted", "--json", "--out", "claims"),
     "rule": ("derive", "planted_rule", "--json"),
     "run": ("train", *RUN, "--every", "1", "--observe", "planted_norm", "edge_ratio", "--out", "runs"),
+    "model": ("flows", *RUN, "--eigenvalues", "1", "--models", "planted_model", "--json", "--out", "flows"),
     "figures": ("figures", "--list"),
     "figure": ("figures", "planted_line", "--out", "drawn"),
 }
@@ -195,11 +209,28 @@ def test_a_figure_is_listed_and_drawn(house, used):
     assert {path.suffix for path in (house / "drawn").glob("planted_line.*")} == {".npz", ".pdf", ".png"}
 
 
-OWN_NAME = 'def broken():\n    """No."""\n\n\nPROBLEMS = {"broken": broken}\n'
+def test_a_model_runs_beside_the_optimizer_and_is_drawn(house, used):
+    assert [one["name"] for one in json.loads(used["model"])["models"]] == ["stable_flow", "planted_model", "twin"]
+    assert {path.suffix for path in (house / "flows").glob("flows.*")} == {".json", ".npz", ".pdf", ".png"}
+
+
+def test_the_docs_list_what_is_new(house):
+    listed = "from docs import build; print(*(build.TABLES[name]() for name in {names!r}))"
+    names = ("problems", "observers", "figures", "models", "claims")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", listed.format(names=names)],
+        env={**os.environ, "PYTHONPATH": str(house)},
+        cwd=house, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    for name in ("planted_bowl", "planted_norm", "planted_line", "planted_model", "planted/bowl"):
+        assert name in done.stdout, done.stderr
+
+
+OWN_NAME = 'def hidden():\n    """No."""\n\n\nPROBLEMS = {"hidden": hidden}\n'
 TRAIN = ("train", *RUN, "--observe", "accuracy")
 BROKEN = [  # what is found once is remembered: problems are broken before a run finds them
     ("toylab/problems/broken.py", "X = 1\n", (*TRAIN, "--json"), "declares no PROBLEMS"),
-    ("toylab/problems/broken.py", OWN_NAME, TRAIN, "module's own name"),
+    ("toylab/problems/hidden.py", OWN_NAME, TRAIN, "module's own name"),
     ("toylab/observing/broken.py", "import no_such_module\n", TRAIN, "cannot be imported: ModuleNotFoundError"),
     ("toylab/claims/edge/broken.py", "CLAIMS = [1 / 0]\n", ("verify", "--list"), "ZeroDivisionError"),
     ("figures/broken.py", 'NAME, TITLE = "root_loci", "twice"\n', ("figures", "--list", "--json"), "declared twice"),
