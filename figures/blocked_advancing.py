@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import theory
 import toylab
 from figures import style
-from toylab.claims.networks.blocked_at_sharp_minima import AT, NEVER, freezing, regression
+from toylab.experiments.frozen_runs import AT, NEVER, freezing, regression
 from toylab.optimizers import NAMED
 
 NAME = "blocked_advancing"

@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import sympy as sp
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
 from theory.losses.mean_gradient import averaged_gradient
 from theory.losses.taylor import x
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality, order
-from toylab.curvature import dense_hessian, sharpness_gradient
-from toylab.models import discrete_steps, rollout
-from toylab.optimizers import NAMED
-from toylab.problems import Problem, chebyshev_mlp
+from toylab.experiments.averaged_gradients import Place, reached, remainders, turning_amplitudes, value
 
 SOURCE = "theory.losses.mean_gradient; Cohen et al. 2022 (arXiv:2207.14484), Damian et al. (arXiv:2209.15594)"
-RATE, STEPS = 0.25, 400
-"""Gradient descent that leads to the weights, still below the edge 2/eta."""
-AMPLITUDES = 0.02 * 2.0 ** np.linspace(0, 3, 6)
-
-
-class Place(NamedTuple):
-    """Weights (members, p) with the top eigenvector, grad L and grad S there, all alike."""
-
-    weights: Array
-    top: Array
-    gradient: Array
-    sharpness_gradient: Array
-
-
-def network(seed: Array | int = 0) -> Problem:
-    """The small regression network of these claims, 48 weights."""
-    return chebyshev_mlp(degree=3, hidden=(16,), seed=seed)
-
-
-def value(flat: Array) -> Array:
-    """Its loss on flat weights (p,)."""
-    problem = network()
-    return problem.value(ravel_pytree(problem.params)[1](flat))
-
-
-@jax.jit
-def _reached(keys: Array) -> Place:
-    def one(key: Array) -> Place:
-        problem = network(key)
-        kernel = discrete_steps(problem, NAMED["gd"](RATE))
-        params = rollout(kernel, kernel.init(problem.params), STEPS)[0].params
-        flat = ravel_pytree(params)[0]
-        top = jnp.linalg.eigh(dense_hessian(problem, params))[1][:, -1]
-        return Place(flat, top, jax.grad(value)(flat), sharpness_gradient(value, flat, top))
-
-    return jax.vmap(one)(keys)
 
 
 def _draw(random: np.random.Generator, tier: str) -> Place:
@@ -65,31 +24,10 @@ def _draw(random: np.random.Generator, tier: str) -> Place:
     count = {"quick": 3, "default": 8, "long": 64}[tier]
     kept: list[list[np.ndarray]] = []
     while len(kept) < count:
-        found = _reached(jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, 8))))
+        found = reached(jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, 8))))
         rising = np.asarray(jnp.sum(found.gradient * found.sharpness_gradient, axis=1)) < 0
         kept += [[np.asarray(field[i]) for field in found] for i in np.flatnonzero(rising)]
     return Place(*(jnp.stack(fields) for fields in zip(*kept[:count], strict=True)))
-
-
-def _mean(weights: Array, top: Array, amplitude: Array) -> Array:
-    """The mean of the real gradient over w +- amplitude u, (p,)."""
-    there, back = (jax.grad(value)(weights + way * amplitude * top) for way in (1, -1))
-    return (there + back) / 2
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The order of what is left
-
-
-@jax.jit
-def _left(at: Place, amplitudes: Array) -> Array:
-    """|mean of grad L - grad L - (x^2/2) grad S|, (members, amplitudes)."""
-
-    def one(place: Place, amplitude: Array) -> Array:
-        model = place.gradient + amplitude**2 / 2 * place.sharpness_gradient
-        return jnp.linalg.norm(_mean(place.weights, place.top, amplitude) - model)
-
-    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(at, amplitudes)
 
 
 @cache
@@ -111,35 +49,8 @@ ORDER = Claim(
     ),
     draw=_draw,
     predicted=lambda at: np.full(len(at.weights), float(_next_power())),
-    errors=lambda at: {"": (AMPLITUDES, np.asarray(_left(at, jnp.asarray(AMPLITUDES))))},
+    errors=remainders,
 )
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Where it turns against the sharpness
-
-
-@jax.jit
-def _turned(at: Place) -> Array:
-    """The x at which the mean of the gradient stops pointing down the slope of S, (members,), by bisection."""
-
-    def one(place: Place) -> Array:
-        def along(amplitude: Array) -> Array:
-            return _mean(place.weights, place.top, amplitude) @ place.sharpness_gradient
-
-        def halved(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            low, high = ends
-            middle = (low + high) / 2
-            against = along(middle) > 0
-            return jnp.where(against, low, middle), jnp.where(against, middle, high)
-
-        # the first of a fine grid, so that no later zero is taken for it
-        grid = jnp.linspace(0.0, 1.0, 201)
-        first = jnp.argmax(jax.vmap(along)(grid) > 0)
-        low, high = jax.lax.fori_loop(0, 45, halved, (grid[first - 1], grid[first]))
-        return (low + high) / 2
-
-    return jax.vmap(one)(at)
 
 
 @jax.jit
@@ -184,7 +95,8 @@ TURN = Claim(
     ),
     draw=_draw,
     predicted=_predicted_turn,
-    measure=lambda at: np.asarray(_turned(at)),
+    measure=turning_amplitudes,
 )
+
 
 CLAIMS = [ORDER, TURN]

@@ -3,86 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
 import theory
-import toylab
 from toylab.claims.ceilings import NETWORK_PLATEAU, Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, equality, measurement, sign
-from toylab.experiments.network_plateaus import starts
+from toylab.experiments.mini_batch_runs import (
+    EXAMPLES,
+    LONG,
+    SEEDS,
+    SETTLED,
+    SHORT,
+    batch_sharpness,
+    batch_sharpness_with_momentum,
+    grid,
+    level_rises,
+    levels_of_whole_loss,
+    settled_levels,
+    weights,
+    weights_of_whole_batches,
+)
 from toylab.optimizers import NAMED
 
-EXAMPLES = 128
-SETTINGS = {"hidden": (16,), "examples": EXAMPLES}
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065), appendix on SGD; 2022 (arXiv:2207.14484), section on mini-batches"
+
 FELT = "Andreyev & Beneventano, arXiv:2412.20553; with momentum arXiv:2604.14108"
-
-
-class Sizes(NamedTuple):
-    """A rule run with batches of several sizes."""
-
-    rule: str
-    learning_rate: float
-    fixed: tuple[tuple[str, float], ...]
-    steps: int
-    sizes: tuple[int, ...]
-
-
-SHORT = {
-    "SGD": Sizes("gd", 0.6, (), 1000, (4, 32, EXAMPLES)),
-    "Adam": Sizes("adam", 0.004, (("b2", 0.99),), 800, (16, EXAMPLES)),
-}
-ALL = tuple(EXAMPLES // parts for parts in (32, 16, 8, 4, 2, 1))
-LONG = {
-    "SGD": Sizes("gd", 0.6, (), 3000, ALL),
-    "Adam": Sizes("adam", 0.004, (("b2", 0.99),), 3000, ALL),
-    "RMSProp": Sizes("rmsprop", 0.001, (("decay", 0.99),), 3000, ALL),
-}
-SETTLED = {
-    "SGD": Sizes("gd", 0.9, (), 20_000, (8, 32)),
-    "momentum 0.5": Sizes("heavy_ball", 0.6, (("momentum", 0.5),), 12_000, (8, EXAMPLES)),
-}
-SEEDS = 3
-
-
-def _network(key: Any) -> toylab.Problem:
-    return toylab.problems.digits_mlp(**SETTINGS, seed=key)
-
-
-@cache
-def _run(of: Sizes, size: int, felt: bool) -> dict[str, np.ndarray]:
-    """The means over the last third of a run, each (seeds,): `level`, the edge ratio of the Hessian of all examples;
-    `felt` = eta E[g_B^T H_B g_B/|g_B|^2] if asked for.
-    """
-    runs = toylab.sweep(
-        _network,
-        NAMED[of.rule],
-        {"learning_rate": [of.learning_rate]} | {name: [number] for name, number in of.fixed},
-        steps=of.steps,
-        seeds=starts(SEEDS),
-        every=50,
-        batch_size=size,
-        observe=toylab.observers(edge_ratio=1, batch_sharpness=size) if felt else toylab.observers(edge_ratio=1),
-    )
-    late = runs.steps >= 2 * of.steps // 3
-    names = {"level": "edge_ratio"} | ({"felt": "batch_sharpness"} if felt else {})
-    means = {name: runs.records[record].reshape(SEEDS, -1)[:, late].mean(axis=1) for name, record in names.items()}
-    return means | ({"felt": of.learning_rate * means["felt"]} if felt else {})
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# All examples as one batch
-
-
-def _weights(batch: int | None) -> np.ndarray:
-    problem = toylab.problems.digits_mlp(hidden=(8,), examples=32, seed=starts(1)[0])
-    run = toylab.train(problem, NAMED["adam"](0.002), 40, batch_size=batch)
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run.params)])
 
 
 WHOLE = Claim(
@@ -93,31 +41,9 @@ WHOLE = Claim(
     comparison=equality(
         1e-9, "40 steps: sums in another order, whose rounding of 1e-16 Adam magnifies at small gradients", scale=1.0
     ),
-    predicted=lambda sample: _weights(None),
-    measure=lambda sample: _weights(32),
+    predicted=lambda sample: weights(None),
+    measure=weights_of_whole_batches,
 )
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The level of the whole loss
-
-
-def _grid(tier: str) -> dict[str, Sizes]:
-    return LONG if tier == "long" else SHORT
-
-
-def _rises(tier: str) -> dict[str, np.ndarray]:
-    """Changes of log(level) from each batch size to the next larger, means over seeds, (sizes - 1,)."""
-    found = {}
-    for name, of in _grid(tier).items():
-        levels = np.array([np.log(_run(of, size, False)["level"]).mean() for size in of.sizes])
-        found[name] = np.diff(levels)
-    return found
-
-
-def _levels(tier: str) -> dict[str, np.ndarray]:
-    """Label -> edge ratios (sizes, seeds)."""
-    return {name: np.array([_run(of, size, False)["level"] for size in of.sizes]) for name, of in _grid(tier).items()}
 
 
 def _finding_of_levels(found: Mapping[str, np.ndarray]) -> str:
@@ -144,9 +70,10 @@ RISES = Claim(
         scale=1.0,
     ),
     draw=lambda random, tier: tier,
-    predicted=lambda tier: {name: np.ones(len(of.sizes) - 1) for name, of in _grid(tier).items()},
-    measure=_rises,
+    predicted=lambda tier: {name: np.ones(len(of.sizes) - 1) for name, of in grid(tier).items()},
+    measure=level_rises,
 )
+
 
 LEVELS = Claim(
     id="networks/batch_levels",
@@ -155,7 +82,7 @@ LEVELS = Claim(
     source=SOURCE,
     comparison=measurement(),
     draw=lambda random, tier: tier,
-    measure=_levels,
+    measure=settled_levels,
     finding=_finding_of_levels,
 )
 
@@ -171,18 +98,6 @@ def _edge(sample: Any) -> dict[str, np.ndarray]:
     return {f"batches of {size}": np.full(SEEDS, edge) for size in of.sizes}
 
 
-def _felt(sample: Any) -> dict[str, np.ndarray]:
-    """eta times the batch sharpness, by batch size."""
-    of = SETTLED["SGD"]
-    return {f"batches of {size}": _run(of, size, True)["felt"] for size in of.sizes}
-
-
-def _below(sample: Any) -> dict[str, np.ndarray]:
-    """The edge ratio of the whole loss, by batch size."""
-    of = SETTLED["SGD"]
-    return {f"batches of {size}": _run(of, size, True)["level"] for size in of.sizes}
-
-
 FELT_EDGE = Claim(
     id="networks/batch_sharpness",
     tier="long",
@@ -196,8 +111,9 @@ FELT_EDGE = Claim(
         ceiling=NETWORK_PLATEAU,
     ),
     predicted=_edge,
-    measure=_felt,
+    measure=batch_sharpness,
 )
+
 
 BELOW = Claim(
     id="networks/batch_level_below",
@@ -210,13 +126,8 @@ BELOW = Claim(
         ceiling=Ceiling(0.5, "by how much it stays below depends on the batch size and is not predicted"),
     ),
     predicted=lambda sample: {f"batches of {size}": np.ones(SEEDS) for size in SETTLED["SGD"].sizes},
-    measure=_below,
+    measure=levels_of_whole_loss,
 )
-
-
-def _with_momentum(sample: Any) -> dict[str, np.ndarray]:
-    of = SETTLED["momentum 0.5"]
-    return {f"batches of {size}": _run(of, size, True)["felt"] for size in of.sizes}
 
 
 def _finding_of_momentum(found: Mapping[str, np.ndarray]) -> str:
@@ -233,8 +144,9 @@ MOMENTUM = Claim(
     statement="batch sharpness of heavy ball with small batches and with the full one",
     source=FELT,
     comparison=measurement(),
-    measure=_with_momentum,
+    measure=batch_sharpness_with_momentum,
     finding=_finding_of_momentum,
 )
+
 
 CLAIMS = [WHOLE, RISES, LEVELS, FELT_EDGE, BELOW, MOMENTUM]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from toylab.claims.ceilings import NETWORK_PLATEAU
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import equality
-from toylab.claims.networks.edges import DEFAULT
+from toylab.experiments.edge_grids import DEFAULT
 from toylab.experiments.network_plateaus import settled, summary
 
 

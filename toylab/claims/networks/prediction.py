@@ -13,8 +13,8 @@ from jax.flatten_util import ravel_pytree
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import measurement, order, sign
-from toylab.claims.networks.averaged_gradients import network
 from toylab.curvature import dense_hessian
+from toylab.experiments.averaged_gradients import network
 from toylab.experiments.network_plateaus import starts
 from toylab.models import Validity, constrained_trajectory, discrete_steps, predicted_dynamics, rollout
 from toylab.models.gradient_flow import gradient_flow_steps

@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from toylab.claims.networks import adaptive_edges, convolutional_edges
+from toylab.claims.networks import convolutional_edges
 from toylab.claims.networks import edges as network_edges
 from toylab.claims.tables import table
+from toylab.experiments import adaptive_grids, edge_grids
 from toylab.experiments.network_plateaus import PlateauGrid, row, settled
 
 GRIDS = (
-    *network_edges.DEFAULT,
-    *network_edges.LONG,
+    *edge_grids.DEFAULT,
+    *edge_grids.LONG,
     *convolutional_edges.GRIDS,
-    *adaptive_edges.GRIDS,
-    *adaptive_edges.CHEBYSHEV,
+    *adaptive_grids.GRIDS,
+    *adaptive_grids.CHEBYSHEV,
 )
 """Digits with both losses, Chebyshev regression and the convolutional network, for every rule with an edge to tell."""
 
