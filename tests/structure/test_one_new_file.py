@@ -233,7 +233,12 @@ BROKEN = [  # what is found once is remembered: problems are broken before a run
     ("toylab/problems/hidden.py", OWN_NAME, TRAIN, "module's own name"),
     ("toylab/observing/broken.py", "import no_such_module\n", TRAIN, "cannot be imported: ModuleNotFoundError"),
     ("toylab/claims/edge/broken.py", "CLAIMS = [1 / 0]\n", ("verify", "--list"), "ZeroDivisionError"),
-    ("figures/broken.py", 'NAME, TITLE = "root_loci", "twice"\n', ("figures", "--list", "--json"), "declared twice"),
+    (
+        "figures/broken.py",
+        'NAME, TITLE, compute, draw = "root_loci", "twice", print, print\n',
+        ("figures", "--list", "--json"),
+        "declared twice",
+    ),
 ]
 
 
