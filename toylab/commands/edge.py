@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 def _linear(found: Experiment) -> None:
     """**Errors:** `BadInput` with the reason if the rule has no linear edge."""
     from toylab import filters
-    from toylab.rules.held import NoLinearEdge
+    from toylab.rules.errors import NoLinearEdge
     from toylab.training.step_limits import REFERENCE
 
     trial = {name: REFERENCE for name in found.rule.required() if name in LEARNING_RATES}

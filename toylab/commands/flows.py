@@ -107,7 +107,7 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
     whole: at Ctrl-C it has the models that ended."""
     from toylab.models.comparison.measured import compare
     from toylab.rules.edge import edge_data
-    from toylab.rules.held import NoLinearEdge
+    from toylab.rules.errors import NoLinearEdge
 
     problem, transform = found.built_problem(), found.transform()
     ended: list[Any] = []

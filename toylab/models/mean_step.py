@@ -10,9 +10,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from toylab.rules import filter as filters
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
-from toylab.rules.held import NoLinearEdge, held_step
+from toylab.rules.errors import NoLinearEdge
+from toylab.rules.held import held_step
+from toylab.rules.preconditioner import inverse_preconditioner
 
 PyTree = Any
 
@@ -60,9 +61,7 @@ class MeanStep(NamedTuple):
 
     def inverse(self, gradient: Array, state: PyTree, weights: Array, slow: list[Array]) -> Array:
         """The diagonal of P^-1 at these slow leaves; 0 where it is not a positive number (dead coordinates)."""
-        read = filters.inverse_preconditioner(
-            self.transform, self.structure.roles, self.edge.impulse, self.structure.delay
-        )
+        read = inverse_preconditioner(self.transform, self.structure.roles, self.edge.impulse, self.structure.delay)
         diagonal = self.flat(read(self.tree(gradient), state, self.tree(weights), slow)).astype(weights.dtype)
         live = jnp.isfinite(diagonal) & (diagonal > 0)
         return jnp.where(live, diagonal, 0)

@@ -9,8 +9,11 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from toylab.rules import filter as filters
-from toylab.rules.held import NoLinearEdge, Roles
+from toylab.rules.errors import NoLinearEdge
+from toylab.rules.filter import Filter, analyse, held_filter
+from toylab.rules.limits import limit_state
+from toylab.rules.matrices import StateSpace, state_space
+from toylab.rules.parities import Roles, roles
 
 PyTree = Any
 
@@ -40,18 +43,18 @@ class EdgeData(NamedTuple):
     decay: ArrayLike = 0.0
 
 
-def numbers(found: filters.Filter) -> EdgeData:
+def numbers(found: Filter) -> EdgeData:
     """The edge of an analysed rule."""
     return EdgeData(found.threshold, found.impulse, found.coupled, found.gain_dc, found.decay)
 
 
 def edge_data(transform: optax.GradientTransformation, params: PyTree) -> tuple[RuleStructure, EdgeData]:
     """RuleStructure and numbers of one built rule on parameters like `params`. Raises NoLinearEdge with the reason."""
-    found = filters.held_filter(transform)
+    found = held_filter(transform)
     return RuleStructure(leaf_roles(transform, params), found.delay, _unaveraged(found)), numbers(found)
 
 
-def _unaveraged(found: filters.Filter) -> str:
+def _unaveraged(found: Filter) -> str:
     if found.crossing == "neimark_sacker":
         return f"it crosses its edge as a complex pair, at the angle {found.angle:.3g}, not by a flip"
     if found.structural:
@@ -74,17 +77,17 @@ def edge_data_of_runs(
     first = factory(**{name: values[0] for name, values in members.items()})
     structure, _ = edge_data(first, params)
     weight = jnp.zeros(())
-    roles = filters.roles(first, weight)
+    parts = roles(first, weight)
 
-    def space(member: dict[str, ArrayLike]) -> filters.StateSpace:
+    def space(member: dict[str, ArrayLike]) -> StateSpace:
         transform = factory(**member)
-        return filters.state_space(transform, roles, filters.limit_state(transform, weight, roles))
+        return state_space(transform, parts, limit_state(transform, weight, parts))
 
     spaces = jax.tree.map(np.asarray, jax.jit(jax.vmap(space))(members))
     rows = []
     for index in range(len(spaces.inject)):
         try:
-            found = filters.analyse(jax.tree.map(lambda leaf, index=index: leaf[index], spaces))
+            found = analyse(jax.tree.map(lambda leaf, index=index: leaf[index], spaces))
         except NoLinearEdge:
             rows.append((np.nan,) * len(EdgeData._fields))
             continue
@@ -105,7 +108,7 @@ def leaf_roles(transform: optax.GradientTransformation, params: PyTree) -> Roles
     Where the state is not shaped that way (masks, partitions), they are probed.
     """
     weight = jnp.zeros(())
-    found = filters.roles(transform, weight)
+    found = roles(transform, weight)
     small, full = transform.init(weight), jax.eval_shape(transform.init, params)
     labels = [""] * len(jax.tree.leaves(small))
     for role, indices in found._asdict().items():
@@ -115,6 +118,6 @@ def leaf_roles(transform: optax.GradientTransformation, params: PyTree) -> Roles
         labelled = jax.tree.unflatten(jax.tree.structure(small), labels)
         spread = jax.tree.map(lambda label, part: jax.tree.map(lambda leaf: label, part), labelled, full)
     except ValueError:
-        return filters.roles(transform, params)
+        return roles(transform, params)
     flat = jax.tree.leaves(spread)
     return Roles(**{role: tuple(i for i, label in enumerate(flat) if label == role) for role in Roles._fields})

@@ -16,9 +16,12 @@ from scipy.optimize import brentq
 
 from toylab.curvature import EigenPair, top_eigenpair
 from toylab.problems.problem import Problem
-from toylab.rules import filter as filters
 from toylab.rules.edge import EdgeData, RuleStructure, leaf_roles
-from toylab.rules.held import NoLinearEdge, Roles
+from toylab.rules.errors import NoLinearEdge
+from toylab.rules.filter import analyse, held_filter
+from toylab.rules.limits import limit_state
+from toylab.rules.matrices import StateSpace, state_space
+from toylab.rules.parities import Roles, roles
 from toylab.rules.preconditioner import read_inverse_preconditioner, with_coupled_decay
 
 PyTree = Any
@@ -154,18 +157,18 @@ def _analysed(family: Family, reference: float) -> tuple[EdgeData, int, Callable
     """EdgeData and delay at the reference, and learning rate -> (threshold, impulse) there; threshold 0 if nothing is
     stable.
     """
-    found = filters.held_filter(family.at(reference))
+    found = held_filter(family.at(reference))
     weight = jnp.zeros(())
-    roles = filters.roles(family.at(reference), weight)
+    parts = roles(family.at(reference), weight)
 
     @jax.jit
-    def space(learning_rate: Array) -> filters.StateSpace:
+    def space(learning_rate: Array) -> StateSpace:
         transform = family.at(learning_rate)
-        return filters.state_space(transform, roles, filters.limit_state(transform, weight, roles))
+        return state_space(transform, parts, limit_state(transform, weight, parts))
 
     def reached(learning_rate: float) -> tuple[float, float]:
         try:
-            there = filters.analyse(jax.tree.map(np.asarray, space(learning_rate)))
+            there = analyse(jax.tree.map(np.asarray, space(learning_rate)))
         except NoLinearEdge:
             return 0.0, np.nan
         return there.threshold, there.impulse

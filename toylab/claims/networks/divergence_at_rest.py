@@ -25,7 +25,8 @@ from toylab.filters import limit_state, roles
 from toylab.models import discrete_steps, rollout
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, chebyshev_mlp
-from toylab.rules.held import Roles, held_step
+from toylab.rules.held import held_step
+from toylab.rules.parities import Roles
 
 SOURCE = "theory.edge, from each rule's code; the picture: Cohen et al. 2021 (arXiv:2103.00065), section 3"
 

@@ -85,7 +85,7 @@ def _begun(
     found: Experiment, options: argparse.Namespace, begin: Callable[[Any], Iterator[Any]]
 ) -> tuple[Iterator[Any], Any]:
     """The run as an iterator, and what it records."""
-    from toylab.rules.held import NoLinearEdge
+    from toylab.rules.errors import NoLinearEdge
 
     observers, chosen = chosen_observers(options.observe)
     try:
