@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toylab.commands.parts.arguments import Experiment, add_experiment, add_recording, experiment, plain
-from toylab.commands.parts.recording import course, exit_code, recorded
+from toylab.commands.parts.recording import exit_code, recorded, run_options
 from toylab.commands.parts.refusal import BadInput
 from toylab.commands.parts.resolve import built_problem, resolved_rule
 from toylab.commands.parts.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
         found, grid = _planned(options)
         problem, seeds = _seeded(found, options.seeds)
-        asked = course(found, options, found.built_problem())
+        asked = run_options(found, options, found.built_problem())
         members = math.prod(map(len, grid.values())) * options.seeds
 
         def begin(observers: Any) -> Any:

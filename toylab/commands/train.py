@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toylab.commands.parts.arguments import Experiment, add_experiment, add_recording, experiment, plain
-from toylab.commands.parts.recording import course, exit_code, recorded
+from toylab.commands.parts.recording import exit_code, recorded, run_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +26,11 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 for a run that ended, however; 130 if interrupted: then what there is is saved."""
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
-        from toylab.training.loop import training
+        from toylab.training.runs import training
 
         found = experiment(options)
         problem, transform = found.built_problem(), found.transform()
-        asked = course(found, options, problem)
+        asked = run_options(found, options, problem)
         label = f"{found.rule.name} on {found.problem.name}"
         trajectory, path = recorded(found, options, partial(training, problem, transform, asked), label)
     summary = _summary(found, trajectory, path, time.monotonic() - began)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
@@ -86,6 +87,13 @@ class Sweep(_Observed):
 
 def _recorded(run: Trajectory | Sweep) -> str:
     return f"{len(run.steps)} steps observed: {', '.join(run.records) or 'nothing'}"
+
+
+def fill_value(dtype: Any) -> float | int | bool:
+    """The entry of a record of this dtype that was never reached: NaN, False, or -1 for a count."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return float("nan")
+    return False if jnp.issubdtype(dtype, jnp.bool_) else -1
 
 
 def versions() -> dict[str, str]:

@@ -16,24 +16,12 @@ from jax.typing import ArrayLike
 from toylab.observing.chosen import Observers, observers
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data_of_runs
-from toylab.training.loop import (
-    Carry,
-    Course,
-    Driven,
-    Partial,
-    Progress,
-    Rule,
-    Schedule,
-    advance,
-    begin,
-    check_problem,
-    check_rule,
-    configuration,
-    drive,
-    last_of,
-    schedule,
-)
+from toylab.training.checks import check_problem, check_rule
+from toylab.training.driver import Driven, Progress, drive, last_of
+from toylab.training.loop import AnalysedRule, Carry, advance, begin
+from toylab.training.options import ObservationPlan, RunOptions, observation_plan
 from toylab.training.records import Status, Sweep
+from toylab.training.runs import Partial, configuration
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformation]
@@ -72,8 +60,8 @@ def sweep(
     Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
     `toylab.train` raises.
     """
-    course = Course(steps, every, chunk, diverge_above, batch_size, batch_seed)
-    runs = sweeping(problem, factory, grid, course, seeds, observe, fixed, one_by_one)
+    options = RunOptions(steps, every, chunk, diverge_above, batch_size, batch_seed)
+    runs = sweeping(problem, factory, grid, options, seeds, observe, fixed, one_by_one)
     return last_of(runs, steps, progress).result()
 
 
@@ -81,7 +69,7 @@ def sweeping(
     problem: Source,
     factory: Factory,
     grid: Mapping[str, ArrayLike | Sequence[float]],
-    course: Course,
+    options: RunOptions,
     seeds: int | ArrayLike = 1,
     observe: Observers = observers(),
     fixed: Mapping[str, Any] = {},
@@ -98,7 +86,7 @@ def sweeping(
     data = problem if make is _same else None
     example = make(jax.tree.map(lambda leaf: leaf[0], keys), data)
     check_problem(example)
-    plan, steps = schedule(example, course), course.steps
+    plan, steps = observation_plan(example, options), options.steps
     check_rule(_built(factory, first, fixed), example)
     built = partial(factory, **fixed)
     structure, numbers = edge_data_of_runs(built, members, example.params) if observe.needs_edge else (None, None)
@@ -112,17 +100,17 @@ def sweeping(
         "observe": observe,
         "one_by_one": one_by_one,
     }
-    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(course.batch_seed)))
+    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(options.batch_seed)))
     carry = _begin_all(data, (keys, drawing(jnp.arange(len(keys)))), members, **choices)
 
     def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
-        bound = float(course.diverge_above)
+        bound = float(options.diverge_above)
         return _advance_all(
             data, keys, members, numbers, carry, start, stop, bound, structure=structure, plan=plan, **choices
         )
 
     shape = tuple(len(values) for values in axes.values())
-    config = configuration(example, course, observe) | {
+    config = configuration(example, options, observe) | {
         "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
         "fixed": {name: repr(value) for name, value in fixed.items()},
     }
@@ -175,7 +163,7 @@ def _begin_all(
     one_by_one: bool,
 ) -> Carry:
     def member(hyperparameters: dict[str, Array]) -> Carry:
-        rule = Rule(factory(**hyperparameters, **dict(fixed)), None, None)
+        rule = AnalysedRule(factory(**hyperparameters, **dict(fixed)), None, None)
         return _mapped(lambda both: begin(make(both[0], data), rule, observe, both[1]), one_by_one)(keys)
 
     return _mapped(member, one_by_one)(members)
@@ -198,12 +186,12 @@ def _advance_all(
     observe: Observers,
     one_by_one: bool,
     structure: RuleStructure | None,
-    plan: Schedule,
+    plan: ObservationPlan,
 ) -> tuple[Carry, dict[str, Array]]:
     # The problem is made anew inside: what does not depend on the seed then stays one array for the whole batch, and
     # what the loop does not use (the start) is never computed.
     def member(hyperparameters: dict[str, Array], numbers: EdgeData | None, carry: Carry) -> tuple:
-        rule = Rule(factory(**hyperparameters, **dict(fixed)), structure, numbers)
+        rule = AnalysedRule(factory(**hyperparameters, **dict(fixed)), structure, numbers)
 
         def one(both: tuple) -> tuple[Carry, dict[str, Array]]:
             key, carry = both
