@@ -86,8 +86,10 @@ def averaged_rule(
     mean that follows the mean gradient: a crossing by a complex pair, a memory that never fades.
     """
     structure, numbers = edge_data(transform, params) if measured is None else measured
-    if structure.unaveraged:
-        raise NoLinearEdge(f"{name} does not cover this rule: {structure.unaveraged}", "see toylab derive for its edge")
+    if structure.no_average_because:
+        raise NoLinearEdge(
+            f"{name} does not cover this rule: {structure.no_average_because}", "see toylab derive for its edge"
+        )
     return MeanStep(transform, structure, numbers, params)
 
 

@@ -13,7 +13,7 @@ from toylab.rules.errors import NoLinearEdge
 from toylab.rules.held import held_step
 from toylab.rules.limits import limit_state
 from toylab.rules.matrices import SCALES, StateSpace, coupled_decay, eigendirection_step, first_impulse
-from toylab.rules.parities import Roles, roles
+from toylab.rules.parities import Roles, confirmed_roles
 
 PyTree = Any
 
@@ -75,11 +75,12 @@ def require_separable(transform: optax.GradientTransformation, parts: Roles, sta
         raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
 
 
-def require_elementwise(transform: optax.GradientTransformation, space: StateSpace) -> None:
-    """On vectors and matrices of weights the held step must act on each coordinate by itself, as on a scalar."""
+def require_elementwise(transform: optax.GradientTransformation, single: Roles) -> None:
+    """On vectors and matrices of weights the held step must act on each coordinate by itself, as on a `single` weight,
+    whose roles these are."""
     for shape in ((3,), (2, 3)):
         params = jnp.zeros(shape)
-        parts = roles(transform, params)
+        parts = confirmed_roles(single, transform, params)
         state = jax.jit(lambda params=params, parts=parts: limit_state(transform, params, parts))()
         leaves, tree = jax.tree.flatten(state)
         slow = [jnp.full(leaves[i].shape, SCALES[1], leaves[i].dtype) for i in parts.slow]

@@ -25,7 +25,7 @@ from toylab.rules.checks import require_elementwise, require_linear, require_sep
 from toylab.rules.errors import NoLinearEdge
 from toylab.rules.limits import limit_state
 from toylab.rules.matrices import StateSpace, state_space
-from toylab.rules.parities import roles
+from toylab.rules.parities import Roles, roles
 from toylab.rules.windows import reduced, stable_windows
 
 PyTree = Any
@@ -43,6 +43,7 @@ class Filter(NamedTuple):
     gain_dc, gain_nyquist : eta Q(1), eta Q(-1)
     impulse, delay        : first nonzero impulse coefficient of eta Q, and how many steps late it comes
     structural : roots on the unit circle that do not move with lambda
+    roles      : those of the state on a single weight, None where only the matrices were given (`analyse`)
     """
 
     A: np.ndarray
@@ -60,6 +61,7 @@ class Filter(NamedTuple):
     impulse: float
     delay: int
     structural: tuple[complex, ...]
+    roles: Roles | None = None
 
 
 def held_filter(transform: optax.GradientTransformation, count: int | None = None) -> Filter:
@@ -74,8 +76,8 @@ def held_filter(transform: optax.GradientTransformation, count: int | None = Non
     space = jax.jit(lambda s: state_space(transform, parts, s))(state)
     require_linear(transform, parts, state, space)
     require_separable(transform, parts, state)
-    require_elementwise(transform, space)
-    return analyse(space)
+    require_elementwise(transform, parts)
+    return analyse(space)._replace(roles=parts)
 
 
 def analyse(space: StateSpace) -> Filter:

@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from toylab.rules.held import held_step
-from toylab.rules.parities import Roles
+from toylab.rules.parities import Roles, spread_roles
 
 PyTree = Any
 
@@ -32,7 +32,7 @@ def frozen(transform: optax.GradientTransformation, roles: Roles, at: ArrayLike)
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         count, before = state
-        parts = _spread(roles, transform, before)
+        parts = spread_roles(roles, transform, before)
         adapted = transform.update(updates, before, params)[1]
         both = [[jax.tree.leaves(one)[i] for i in parts.slow] for one in (adapted, before)]
         slow = [jnp.where(count < at, new, old) for new, old in zip(*both, strict=True)]
@@ -40,13 +40,3 @@ def frozen(transform: optax.GradientTransformation, roles: Roles, at: ArrayLike)
         return step, (count + 1, after)
 
     return optax.GradientTransformation(init, update)
-
-
-def _spread(roles: Roles, transform: optax.GradientTransformation, state: PyTree) -> Roles:
-    """The roles for weights whose state is `state`: each leaf's is that of its counterpart on a single weight."""
-    small = transform.init(jnp.zeros(()))
-    names = {index: name for name, indices in roles._asdict().items() for index in indices}
-    tree = jax.tree.structure(small)
-    named = jax.tree.unflatten(tree, [names[index] for index in range(tree.num_leaves)])
-    flat = jax.tree.leaves(jax.tree.map(lambda name, part: jax.tree.map(lambda leaf: name, part), named, state))
-    return Roles(**{role: tuple(i for i, name in enumerate(flat) if name == role) for role in Roles._fields})
