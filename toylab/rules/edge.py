@@ -48,6 +48,11 @@ class EdgeData(NamedTuple):
     decay: ArrayLike = 0.0
 
 
+AT_EDGE = 0.95
+"""The edge ratio from which on a direction counts as being at the edge: a plateau is reached there.  Below 1, because
+the ratio of a run that sits at its edge fluctuates around 1 by a few hundredths; above what progressive sharpening
+passes through on its way."""
+
 REMEMBERED = 64
 """Analyses that are kept: a sweep over that many built rules finds all of them again; each is a few small arrays."""
 

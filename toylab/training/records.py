@@ -2,11 +2,9 @@
 
 import json
 import os
-import platform
 import tempfile
 from dataclasses import dataclass, field
 from enum import IntEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +92,6 @@ def fill_value(dtype: Any) -> float | int | bool:
     if jnp.issubdtype(dtype, jnp.inexact):
         return float("nan")
     return False if jnp.issubdtype(dtype, jnp.bool_) else -1
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("toylab", "jax", "jaxlib", "numpy", "optax"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def save(run: Trajectory | Sweep, path: str | os.PathLike) -> Path:

@@ -10,14 +10,16 @@ import numpy as np
 import optax
 from jax import Array
 
+from toylab.numerics.json_numbers import number_or_null
 from toylab.observing.chosen import Observers, observers
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
 from toylab.training.checks import check_problem, check_rule
 from toylab.training.driver import Driven, Progress, drive, last_of
+from toylab.training.environment import versions
 from toylab.training.loop import AnalysedRule, Carry, advance, begin
 from toylab.training.options import ObservationPlan, RunOptions, observation_plan
-from toylab.training.records import Status, Trajectory, versions
+from toylab.training.records import Status, Trajectory
 
 
 def train(
@@ -98,7 +100,7 @@ def configuration(problem: Problem, options: RunOptions, observe: Observers) -> 
         "batch_size": options.batch_size,
         "batch_seed": options.batch_seed,
         "precision": str(jnp.result_type(float)),
-        "diverge_above": options.diverge_above if np.isfinite(options.diverge_above) else None,
+        "diverge_above": number_or_null(options.diverge_above),
         "versions": versions(),
     }
 
