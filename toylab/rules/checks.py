@@ -49,29 +49,29 @@ def require_linear(transform: optax.GradientTransformation, roles: Roles, state:
 
 
 def require_separable(transform: optax.GradientTransformation, parts: Roles, state: PyTree) -> None:
-    """P must divide the whole loop: without gradient the step does not feel the slow state, and Q keeps its shape."""
+    """P must divide the whole loop: without gradient the step does not depend on the slow state, nor does Q's shape."""
     if not parts.slow:
         return
     step, size = eigendirection_step(transform, parts, state)
 
     @jax.jit
-    def looked(scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def at_scale(scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         jacobian = jax.jacfwd(lambda x: step(x, scale))(jnp.zeros(size, jnp.result_type(float)))
         return jacobian, coupled_decay(jacobian, jacobian, True), first_impulse(jacobian)
 
-    seen = []
+    polynomials = []
     for scale in (1.0, 16.0):
-        jacobian, coupled, reach = (np.asarray(part) for part in looked(scale))
+        jacobian, coupled, reach = (np.asarray(part) for part in at_scale(scale))
         matrix, inject = jacobian[:, :-1].astype(float), jacobian[:, -1].astype(float)
         drive = np.zeros_like(matrix)
         matrix[:, 0] -= float(coupled) * inject
         drive[:, 0] = inject / abs(float(reach))  # a loop of order one, whatever the learning rate
         free = np.poly(matrix)
         loop = np.poly(matrix + drive) - free
-        seen.append(np.concatenate([free, loop]))
+        polynomials.append(np.concatenate([free, loop]))
     # eps in P changes its shape between the two scales by nothing, rounding by a few products of O(1) coefficients
     tolerance = 1e7 * float(jnp.finfo(jnp.result_type(float)).eps)
-    if not np.allclose(*seen, rtol=0, atol=tolerance):
+    if not np.allclose(*polynomials, rtol=0, atol=tolerance):
         raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
 
 

@@ -6,7 +6,7 @@ Near an edge, on a quadratic of Hessian H and with its slow state held, every ru
 
 so that with lambda an eigenvalue of P^-1 H the motion along its eigendirection has the characteristic polynomial
 ``poly0(z) + lambda poly1(z)``.  ``P`` follows the house convention: P = 1 when every second-moment leaf is 1 and
-eps = 0.  The learning rate of a built transform cannot be told apart from its filter: everything here is the *step
+eps = 0.  The learning rate of a built transform cannot be separated from its filter: everything here is the *step
 filter* eta Q(z), and ``threshold`` is the critical lambda_max(P^-1 H) itself (k* / eta).
 
 This module knows no SymPy; `theory.edge` derives the same numbers from the same code on another road.

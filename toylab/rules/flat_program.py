@@ -53,8 +53,8 @@ def bound_results(eqn: Any, values: list) -> list:
 
 def flattened(fn: Callable, *args: Any) -> Any:
     """The program of ``fn`` (flat arrays -> flat arrays) as one flat jaxpr."""
-    seen: dict[Any, list] = {}
-    alive: list = []  # keeps the values named by id() in `seen` from being reused
+    computed: dict[Any, list] = {}
+    alive: list = []  # keeps the values named by id() in `computed` from being reused
 
     def bind(eqn: Any, values: list) -> list:
         name = eqn.primitive.name
@@ -71,16 +71,17 @@ def flattened(fn: Callable, *args: Any) -> Any:
         if name in ("copy", "copy_p", "optimization_barrier", "stop_gradient"):
             return values
         key = (name, str(eqn.params), *(_identity(v) for v in values))
-        if key not in seen:
-            seen[key] = bound_results(eqn, values)
-            alive.extend([*values, *seen[key]])
-        return seen[key]
+        if key not in computed:
+            computed[key] = bound_results(eqn, values)
+            alive.extend([*values, *computed[key]])
+        return computed[key]
 
     closed = jax.make_jaxpr(fn)(*args)
     return jax.make_jaxpr(lambda *flat: evaluate(closed, list(flat), bind))(*args)
 
 
 def _identity(value: Any) -> Any:
+    """A key that equal constants and one and the same traced value share."""
     concrete = isinstance(value, int | float | complex | np.generic | np.ndarray)
     return (str(np.asarray(value).dtype), np.asarray(value).tobytes()) if concrete else id(value)
 

@@ -21,7 +21,7 @@ def frozen(transform: optax.GradientTransformation, roles: Roles, at: ArrayLike)
     What Cohen et al. (arXiv:2207.14484) do to Adam, for any elementwise rule: the leaves of the state that are even in
     the gradient (second moments, running maxima) keep their value, while the fast ones (momentum) and the counters go
     on, so that the rule becomes a linear filter under a constant P. `roles` are those of a single weight,
-    `filters.roles(transform, jnp.zeros(()))`, found beforehand on plain numbers: here hyperparameters may be traced.
+    `toylab.filters.roles(transform, jnp.zeros(()))`, computed beforehand with plain numbers: here they may be traced.
     `at`, a count of steps, is data (an axis of a sweep, say): infinite, and the rule is never frozen; at 0 most rules
     are left with P = eps. Bias corrections go on counting, so P still drifts by what is left of them.
     State: (steps taken, the rule's own). Raises ValueError where the state is not shaped like that of a single weight.

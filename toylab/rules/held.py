@@ -28,13 +28,13 @@ def _updated(program: Any, out: Any) -> list[Any]:
     leaf and leaving it alone (``apply_if_finite``), the updated one that it chooses.
     """
     made_by = {v: eqn for eqn in program.jaxpr.eqns for v in eqn.outvars}
-    found, inputs = [out], set(program.jaxpr.invars)
-    while (eqn := made_by.get(found[-1])) is not None and eqn.primitive.name == "select_n":
+    variables, inputs = [out], set(program.jaxpr.invars)
+    while (eqn := made_by.get(variables[-1])) is not None and eqn.primitive.name == "select_n":
         cases = [v for v in eqn.invars[1:] if not isinstance(v, jex.Literal) and v not in inputs]
         if len(cases) != 1:
             break
-        found.append(cases[0])
-    return found
+        variables.append(cases[0])
+    return variables
 
 
 def held_step(transform: optax.GradientTransformation, roles: Roles) -> Callable:

@@ -34,7 +34,7 @@ def limit_state(
         return [after[i] if i in parts.autonomous else leaf for i, leaf in enumerate(current)]
 
     if count is not None:
-        return jax.tree.unflatten(tree, jax.lax.fori_loop(0, count, lambda _, now: autonomous(now), leaves))
+        return jax.tree.unflatten(tree, jax.lax.fori_loop(0, count, lambda _, current: autonomous(current), leaves))
     history = [autonomous(leaves)]
     for _ in range(2):
         history.append(autonomous(history[-1]))
@@ -52,7 +52,7 @@ def limit_state(
 
 
 def _extrapolate(first: jax.Array, second: jax.Array, third: jax.Array, far: float) -> jax.Array:
-    """Limit of a scalar sequence with s_{n+1} = a s_n + b, from three consecutive members."""
+    """Limit of a scalar sequence with s_{n+1} = a s_n + b, from three consecutive terms."""
     before, after = second - first, third - second
     still = after == 0
     ratio = jnp.where(still, 0.0, after / jnp.where(before == 0, 1.0, before))

@@ -51,7 +51,7 @@ def state_space(transform: optax.GradientTransformation, roles: Roles, state: Py
     matrix = high[:, :-1].at[:, 0].add(-coupled * high[:, -1])
     if not roles.slow:
         return StateSpace(matrix, high[:, -1], coupled, jnp.zeros((), high.dtype))
-    # P ~ slow^power, seen in how the gradient reaches the weight; half-integers cover roots, maxima and ratios
+    # P ~ slow^power, read off how the gradient reaches the weight; half-integers cover roots, maxima and ratios
     ratio = jnp.abs(first_impulse(low) / first_impulse(high))
     power = jnp.round(2 * jnp.log2(ratio) / np.log2(SCALES[1] / SCALES[0])) / 2
     # Put P = 1: the loop gain is what P divides, wherever the rule applies it, so undo it on the gradient.
@@ -89,13 +89,13 @@ def eigendirection_step(transform: optax.GradientTransformation, roles: Roles, s
     ends = np.cumsum([1, *(leaves[i].size for i in roles.fast)])
 
     def step(x: jax.Array, scale: float) -> jax.Array:
-        now = list(leaves)
+        given = list(leaves)
         for i, part in zip(roles.fast, jnp.split(x[:-1], ends[:-1])[1:], strict=True):
-            now[i] = part.reshape(leaves[i].shape).astype(leaves[i].dtype)
+            given[i] = part.reshape(leaves[i].shape).astype(leaves[i].dtype)
         slow = [jnp.full(leaves[i].shape, scale, leaves[i].dtype) for i in roles.slow]
         for i, value in zip(roles.slow, slow, strict=True):
-            now[i] = value
-        update, new = held(x[-1], jax.tree.unflatten(tree, now), x[0], slow)
+            given[i] = value
+        update, new = held(x[-1], jax.tree.unflatten(tree, given), x[0], slow)
         new_leaves = jax.tree.leaves(new)
         return jnp.concatenate([(x[0] + update)[None], *(new_leaves[i].ravel() for i in roles.fast)])
 

@@ -109,14 +109,14 @@ class _Probe(NamedTuple):
 
     def reacting(self, dependent: Container[int]) -> set[int]:
         """The leaves that react to gradient, weights or to a leaf that is known to do so."""
-        found = set()
+        reacting = set()
         for base in (self.leaves, self.later) * _PROBES:
             results = []
             for _ in range(2):
                 mixed = self.mixed(base, dependent)
                 results.append(self.step(*self.gradient_and_weights(), *mixed)[self.n :])
-            found |= {i for i, (a, b) in enumerate(zip(*results, strict=True)) if not np.array_equal(a, b, True)}
-        return found
+            reacting |= {i for i, (a, b) in enumerate(zip(*results, strict=True)) if not np.array_equal(a, b, True)}
+        return reacting
 
     def point(self, dependent: Container[int]) -> tuple[list, list]:
         """Gradient and weights, and a state, at random."""

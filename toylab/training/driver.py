@@ -36,39 +36,39 @@ def drive(
 
     `run_chunk(carry, start, stop)` does one chunk of at most `plan.blocks` strides; its records have `lead` batch axes
     before (blocks, pair). Chunks grow or shrink with the time they take, which changes no result. Ends early once every
-    member is frozen; then the missing records are fill values.
+    run is frozen; then the missing records are fill values.
     """
     pieces: list[dict[str, np.ndarray]] = []
 
     def joined(done: int, count: int) -> dict[str, np.ndarray]:
-        wanted, whole = len(plan.observed(done)), {}
+        wanted, padded = len(plan.observed(done)), {}
         for name in pieces[0]:
             values = np.concatenate([piece[name] for piece in pieces[:count]], axis=lead)
             padding = [(0, wanted - values.shape[lead] if axis == lead else 0) for axis in range(values.ndim)]
-            whole[name] = np.pad(values, padding, constant_values=fill_value(values.dtype))
-        return whole
+            padded[name] = np.pad(values, padding, constant_values=fill_value(values.dtype))
+        return padded
 
     start, blocks, frozen = 0, 1, False
     while start < steps and not frozen:
-        stop, begun = min(steps, start + plan.stride * blocks), time.monotonic()
+        stop, began = min(steps, start + plan.stride * blocks), time.monotonic()
         carry, records = run_chunk(carry, start, stop)
-        seen = len(plan.observed(stop)) - len(plan.observed(start))
+        new = len(plan.observed(stop)) - len(plan.observed(start))
         flat = {
             name: values.reshape(*values.shape[:lead], plan.blocks * plan.pair, *values.shape[lead + 2 :])
             for name, values in ((name, np.asarray(values)) for name, values in records.items())
         }
-        pieces.append({name: np.take(values, np.arange(seen), axis=lead) for name, values in flat.items()})
+        pieces.append({name: np.take(values, np.arange(new), axis=lead) for name, values in flat.items()})
         frozen = bool(np.all(np.asarray(carry.status) != Status.completed))
-        took, start = time.monotonic() - begun, stop
+        took, start = time.monotonic() - began, stop
         blocks = min(plan.blocks, 2 * blocks) if took < SHORT else max(1, blocks // 2) if took > LONG else blocks
         latest = {name: np.take(values, -1, axis=lead) for name, values in pieces[-1].items()}
         yield Driven(stop, carry, latest, partial(joined, steps if frozen else stop, len(pieces)))
 
 
 def last_of(run: Iterator[Any], steps: int, progress: Progress | None) -> Any:
-    """The last item of a run, telling `progress(done, steps, latest records)` of each."""
-    now = None
-    for now in run:
+    """The last item of a run, with a call of `progress(done, steps, latest records)` for each."""
+    part = None
+    for part in run:
         if progress is not None:
-            progress(now.done, steps, now.latest)
-    return now
+            progress(part.done, steps, part.latest)
+    return part

@@ -72,11 +72,11 @@ def advance(
     reached hold fill values.
     """
 
-    begun, end = jnp.asarray(start, jnp.int32), jnp.asarray(steps, jnp.int32)
+    begin_number, end = jnp.asarray(start, jnp.int32), jnp.asarray(steps, jnp.int32)
 
-    def step_from(carry: Carry, number: Array, whole: tuple[Array, PyTree] | None) -> Step:
+    def step_from(carry: Carry, number: Array, full_batch: tuple[Array, PyTree] | None) -> Step:
         if plan.batch is None:
-            loss, grads = problem.value_and_gradient(carry.params) if whole is None else whole
+            loss, grads = problem.value_and_gradient(carry.params) if full_batch is None else full_batch
         else:
             sampled, _ = step_keys(carry.key, number)
             batch = problem.take(drawn_batch(sampled, problem.examples, plan.batch))
@@ -84,7 +84,7 @@ def advance(
         updates, state = rule.transform.update(grads, carry.state, carry.params)
         return Step(loss, grads, optax.apply_updates(carry.params, updates), state)
 
-    def looked(carry: Carry, number: Array, count: Array) -> tuple[Carry, dict[str, Array]]:
+    def observed_step(carry: Carry, number: Array, count: Array) -> tuple[Carry, dict[str, Array]]:
         if observe.needs_curvature:
             loss, grads, hvp = problem.expanded(carry.params)
         else:
@@ -112,31 +112,31 @@ def advance(
         records = {name: jnp.where(running, value, fill_value(value.dtype)) for name, value in records.items()}
         return _stepped(carry._replace(memory=memory), step, number, end, bound), records
 
-    def unseen(number: Array, carry: Carry) -> Carry:
+    def unobserved_step(number: Array, carry: Carry) -> Carry:
         return _stepped(carry, step_from(carry, number, None), number, end, bound)
 
     def block(index: Array, both: tuple[Carry, dict[str, Array]]) -> tuple[Carry, dict[str, Array]]:
         carry, buffers = both
-        first = begun + index * plan.stride
+        first = begin_number + index * plan.stride
         count = (first // plan.stride) * plan.pair
 
-        def observed(offset: Array, both: tuple[Carry, dict[str, Array]]) -> tuple[Carry, dict[str, Array]]:
+        def one_observed(offset: Array, both: tuple[Carry, dict[str, Array]]) -> tuple[Carry, dict[str, Array]]:
             carry, buffers = both
-            carry, records = looked(carry, first + offset, count + offset)
+            carry, records = observed_step(carry, first + offset, count + offset)
             return carry, {name: buffer.at[index, offset].set(records[name]) for name, buffer in buffers.items()}
 
-        carry, buffers = lax.fori_loop(0, plan.pair, observed, (carry, buffers))
+        carry, buffers = lax.fori_loop(0, plan.pair, one_observed, (carry, buffers))
         last = jnp.minimum(first + plan.stride, end)
         if plan.stride > plan.pair:
-            carry = lax.fori_loop(first + plan.pair, last, unseen, carry)
+            carry = lax.fori_loop(first + plan.pair, last, unobserved_step, carry)
         return carry, buffers
 
-    shapes = jax.eval_shape(lambda carry: looked(carry, begun, begun)[1], carry)
+    shapes = jax.eval_shape(lambda carry: observed_step(carry, begin_number, begin_number)[1], carry)
     buffers = {
         name: jnp.full((plan.blocks, plan.pair, *shape.shape), fill_value(shape.dtype), shape.dtype)
         for name, shape in shapes.items()
     }
-    blocks = jnp.minimum(plan.blocks, (end - begun + plan.stride - 1) // plan.stride)
+    blocks = jnp.minimum(plan.blocks, (end - begin_number + plan.stride - 1) // plan.stride)
     return lax.fori_loop(0, blocks, block, (carry, buffers))
 
 

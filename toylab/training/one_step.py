@@ -53,8 +53,8 @@ def observe_step(
     structure, edge = edge_data(transform, params) if observe.needs_edge else (None, None)
     if memory is None:
         memory = Memory(observe.init(params), params, jnp.zeros((), jnp.int32))
-    loss, whole = problem.value_and_gradient(params)
-    grads = whole if grads is None else grads
+    loss, full_gradient = problem.value_and_gradient(params)
+    grads = full_gradient if grads is None else grads
     try:
         updates, _ = transform.update(grads, state, params)
     except (TypeError, ValueError, AttributeError) as error:
@@ -73,7 +73,7 @@ def observe_step(
         previous=memory.params,
         following=optax.apply_updates(params, updates),
         loss=loss,
-        grads=whole,
+        grads=full_gradient,
         step_grads=grads,
         hvp=problem.hessian(params) if observe.needs_curvature else None,
         run_key=jax.random.key(0),

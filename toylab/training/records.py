@@ -75,7 +75,7 @@ class Sweep(_Observed):
     grid: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Members by axis, how many ended how, and what was recorded; no arrays."""
+        """Runs by axis, how many ended how, and what was recorded; no arrays."""
         statuses = np.asarray(self.status)
         axes = [*(f"{len(values)} {name}" for name, values in self.grid.items()), f"{statuses.shape[-1]} seeds"]
         counts = {status.name: int(np.sum(statuses == status)) for status in Status}

@@ -39,7 +39,7 @@ def train(
     Iterate t = 0 ... steps - 1 is observed before its step: consecutive pairs (t, t + 1) every `every` steps,
     all if `every` <= 2. At most `chunk` steps are run between two calls of `progress(done, steps, latest records)`;
     it bounds memory and does not change the result. `batch_size`: each step uses the gradient of that many
-    examples, drawn anew without replacement from `batch_seed` (None: of all examples); observers see the whole problem.
+    examples, drawn anew without replacement from `batch_seed` (None: of all examples); observers look at all examples.
     A run whose loss, gradient or next parameters are not
     finite, or whose loss exceeds `diverge_above`, freezes at its last finite iterate with a status; nothing
     is raised for it.
@@ -80,14 +80,16 @@ def training(
         bound = float(options.diverge_above)
         return _advance_one(problem, numbers, carry, start, stop, bound, structure=structure, plan=plan, **choices)
 
-    def trajectory(now: Driven) -> Trajectory:
-        status, records = Status(int(now.carry.status)), now.records()
-        if status == Status.completed and now.done < steps:
+    def trajectory(so_far: Driven) -> Trajectory:
+        status, records = Status(int(so_far.carry.status)), so_far.records()
+        if status == Status.completed and so_far.done < steps:
             status = Status.interrupted
-        observed = plan.observed(now.done if status == Status.interrupted else steps)
-        return Trajectory(observed, records, status, int(now.carry.taken), now.carry.params, now.carry.state, config)
+        observed = plan.observed(so_far.done if status == Status.interrupted else steps)
+        last = so_far.carry
+        return Trajectory(observed, records, status, int(last.taken), last.params, last.state, config)
 
-    return (Partial(now.done, now.latest, partial(trajectory, now)) for now in drive(run_chunk, carry, plan, steps, 0))
+    chunks = drive(run_chunk, carry, plan, steps, 0)
+    return (Partial(so_far.done, so_far.latest, partial(trajectory, so_far)) for so_far in chunks)
 
 
 def configuration(problem: Problem, options: RunOptions, observe: Observers) -> dict[str, Any]:

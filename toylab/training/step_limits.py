@@ -1,4 +1,4 @@
-"""The largest learning rate that is stable now, with an error bar: for whoever has to choose one."""
+"""The largest learning rate that is stable at one point of a run, with an error bar: for whoever has to choose one."""
 
 import inspect
 from collections.abc import Callable
@@ -67,7 +67,7 @@ class StepLimit(NamedTuple):
 def max_learning_rate(
     problem: Problem, factory: Factory, params: PyTree, state: PyTree = None, **settings: Any
 ) -> StepLimit:
-    """The learning rate at which the rule `factory(learning_rate, **settings)` is at its edge, here and now.
+    """The learning rate at which the rule `factory(learning_rate, **settings)` is at its edge at one point of a run.
 
     With P and H held as they are at `params` (of `problem`, all its data) and the optimizer's `state` (None: a fresh
     one), every direction oscillates stably below the returned learning rate, and the top one grows above it.  P is
@@ -79,7 +79,7 @@ def max_learning_rate(
     `reference`: where the threshold is reported, and which a state that depends on it was made with.
 
     Error bar: a Ritz value is at most lambda_max, so `upper` = `learning_rate` is a bound up to rounding; `lower` is
-    the learning rate for lambda (1 + residual), a bound if the pair found is the top one.  The likely error is a
+    the learning rate for lambda (1 + residual), a bound if that pair is the top one.  The likely error is a
     fraction residual of the bar.  Where nothing curves upwards the value is what decay alone allows, or inf.
 
     Assumes that P does not depend on the learning rate (checked) and that the threshold falls as it grows.
@@ -95,7 +95,7 @@ def max_learning_rate(
     numbers = (reference, edge), (reference / 2, edge._replace(impulse=edge_at(reference / 2)[1]))
     gradient = problem.gradient(params)
     inverse, dependence = _preconditioner(gradient, params, state, *numbers, family=family, structure=structure)
-    pair = felt_eigenpair(problem, params, inverse, edge.coupled)
+    pair = preconditioned_eigenpair(problem, params, inverse, edge.coupled)
     value, residual, epsilon = float(pair.value), float(pair.residual), float(jnp.finfo(pair.value.dtype).eps)
     sound = np.isfinite(value) and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     if not sound:
@@ -179,7 +179,7 @@ def _edges(family: Family, reference: float) -> Callable[[float], tuple[float, f
 
 
 @jax.jit
-def felt_eigenpair(problem: Problem, params: PyTree, inverse: PyTree, coupled: ArrayLike) -> EigenPair:
+def preconditioned_eigenpair(problem: Problem, params: PyTree, inverse: PyTree, coupled: ArrayLike) -> EigenPair:
     """The top eigenpair of P^-1/2 (H + coupled I) P^-1/2 at `params`, from a cold start; `inverse`: the diagonal of
     P^-1, a pytree.  A program of its own, which serves all rules on one problem.
     """
