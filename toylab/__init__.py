@@ -11,10 +11,10 @@ from toylab import curvature, filters, optimizers, problems
 from toylab.observing.chosen import observers
 from toylab.problems.problem import Problem
 from toylab.training.distances import distance
-from toylab.training.loop import train
 from toylab.training.one_step import observe_step
 from toylab.training.plateaus import plateau
 from toylab.training.records import Status, Sweep, Trajectory, load
+from toylab.training.runs import train
 from toylab.training.step_limits import max_learning_rate
 from toylab.training.sweeps import sweep
 

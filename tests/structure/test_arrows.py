@@ -41,7 +41,7 @@ ALLOWED = {
     "toylab.training": (*ANALYSED, "toylab.observing"),
     "toylab": CORE,
     "toylab.experiments": CORE,
-    "toylab.claims": ("toylab.claims", "toylab.discovery"),
+    "toylab.claims": ("toylab.claims", "toylab.discovery", "toylab.numerics"),
     "toylab.claims.*": TOPIC,
     "figures": (*TOPIC, "toylab.claims.*", "figures"),
     "toylab.commands": (*TOPIC, "toylab.claims.*", "figures", "toylab.commands"),

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from toylab.numerics.json_numbers import number_or_name
+
 Labelled = dict[str, np.ndarray]
 """Label -> float64 array. A single unlabelled value has the label `""`."""
 
@@ -62,7 +64,7 @@ def jsonable(labelled: Labelled | None) -> Any:
 
 def jsonable_number(number: float) -> float | str:
     """A finite number itself, otherwise `"nan"`, `"inf"` or `"-inf"`."""
-    return float(number) if np.isfinite(number) else str(float(number))
+    return number_or_name(number)
 
 
 def _jsonable_array(array: np.ndarray) -> Any:

@@ -15,6 +15,7 @@ from toylab.commands.parts.refusal import BadInput
 from toylab.commands.parts.resolve import Resolved, resolved_rule
 from toylab.commands.parts.settings import check_hyperparameters, parsed_settings
 from toylab.commands.parts.shadowing import require_own
+from toylab.numerics.json_numbers import number_or_name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +163,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
-    return float(value) if math.isfinite(value) else str(float(value))
+    return number_or_name(value)
 
 
 def _lines(name: str, edge: Any, numbers: Any, used: Mapping[str, float]) -> Iterator[str]:

@@ -29,11 +29,11 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         if options.run and options.steps:
             raise BadInput("--run and --steps were both given", f"look {PLACES}")
-        found = experiment(options)
-        problem = found.built_problem()
-        _linear(found)
-        params, state, reached = _place(found, problem, options)
-        record = {**found.named_settings(), **reached, **_measured(found, problem, params, state)}
+        setup = experiment(options)
+        problem = setup.built_problem()
+        _linear(setup)
+        params, state, reached = _place(setup, problem, options)
+        record = {**setup.named_settings(), **reached, **_measured(setup, problem, params, state)}
     if options.json:
         print(json.dumps(plain(record), allow_nan=False))
     else:
@@ -41,21 +41,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _linear(found: Experiment) -> None:
+def _linear(setup: Experiment) -> None:
     """**Errors:** `BadInput` with the reason if the rule has no linear edge."""
-    from toylab import filters
-    from toylab.rules.held import NoLinearEdge
+    from toylab.rules.errors import NoLinearEdge
+    from toylab.rules.filter import held_filter
     from toylab.training.step_limits import REFERENCE
 
-    trial = {name: REFERENCE for name in found.rule.required() if name in LEARNING_RATES}
-    found.require({**trial, **found.rule_settings})
+    trial = {name: REFERENCE for name in setup.rule.required() if name in LEARNING_RATES}
+    setup.require({**trial, **setup.rule_settings})
     try:
-        filters.held_filter(found.rule.called({**trial, **found.rule_settings}))
+        held_filter(setup.rule.called({**trial, **setup.rule_settings}))
     except NoLinearEdge as refusal:
-        raise BadInput(f"{found.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
+        raise BadInput(f"{setup.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
 
 
-def _place(found: Experiment, problem: Any, options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+def _place(setup: Experiment, problem: Any, options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """Where to look: weights, the rule's state (None: fresh), and what led there."""
     if options.run:
         return _stored(options.run, problem), None, {"run": options.run, "taken": None, "status": None}
@@ -64,12 +64,12 @@ def _place(found: Experiment, problem: Any, options: argparse.Namespace) -> tupl
     import toylab
     from toylab.training.records import Status
 
-    transform = found.transform()
+    transform = setup.transform()
     try:
-        with progress_bar(f"{found.rule.name} on {found.problem.name}", options.steps) as shown:
+        with progress_bar(f"{setup.rule.name} on {setup.problem.name}", options.steps) as shown:
             ended = toylab.train(
                 problem, transform, options.steps, every=max(1, options.steps // 50), progress=shown,
-                batch_size=options.batch_size, batch_seed=found.seed,
+                batch_size=options.batch_size, batch_seed=setup.seed,
             )  # fmt: skip
     except ValueError as error:
         raise BadInput(str(error), "see toylab edge --help") from error
@@ -88,8 +88,8 @@ def _stored(path: str, problem: Any) -> Any:
     try:
         loaded = toylab.load(path)
     except (OSError, ValueError) as error:
-        told = f"there is no file {path}" if isinstance(error, FileNotFoundError) else str(error)
-        raise BadInput(told, "give a file that toylab train wrote") from error
+        reason = f"there is no file {path}" if isinstance(error, FileNotFoundError) else str(error)
+        raise BadInput(reason, "give a file that toylab train wrote") from error
     if isinstance(loaded, toylab.Sweep):
         raise BadInput(f"{path} holds a sweep of many runs, needed one run", "give a file that toylab train wrote")
     leaves, (wanted, tree) = jax.tree.leaves(loaded.params), jax.tree.flatten(problem.params)
@@ -99,20 +99,20 @@ def _stored(path: str, problem: Any) -> Any:
     return jax.tree.unflatten(tree, [jnp.asarray(a, b.dtype) for a, b in zip(leaves, wanted, strict=True)])
 
 
-def _measured(found: Experiment, problem: Any, params: Any, state: Any) -> dict[str, Any]:
+def _measured(setup: Experiment, problem: Any, params: Any, state: Any) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
     import toylab
-    from toylab.training.step_limits import felt_eigenpair
+    from toylab.training.step_limits import preconditioned_eigenpair
 
-    pair = felt_eigenpair(problem, params, jax.tree.map(jnp.ones_like, params), 0.0)
+    pair = preconditioned_eigenpair(problem, params, jax.tree.map(jnp.ones_like, params), 0.0)
     try:
-        limit = toylab.max_learning_rate(problem, found.rule.factory, params, state, **found.rule_settings)
+        limit = toylab.max_learning_rate(problem, setup.rule.factory, params, state, **setup.rule_settings)
     except ValueError as error:
         raise BadInput(str(error), f"look {PLACES}") from error
-    chosen = any(name in found.rule_settings for name in LEARNING_RATES)
-    chosen = chosen or not any(name in LEARNING_RATES for name in found.rule.required())
+    chosen = any(name in setup.rule_settings for name in LEARNING_RATES)
+    chosen = chosen or not any(name in LEARNING_RATES for name in setup.rule.required())
     return {
         "loss": float(problem.value(params)),
         "sharpness": float(pair.value),

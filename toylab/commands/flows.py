@@ -112,7 +112,7 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
     whole: at Ctrl-C it has the models that ended."""
     from toylab.models.comparison.run import comparing, parts_of
     from toylab.rules.edge import edge_data
-    from toylab.rules.held import NoLinearEdge
+    from toylab.rules.errors import NoLinearEdge
 
     problem, transform = found.built_problem(), found.transform()
     so_far: Any = None

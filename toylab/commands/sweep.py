@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toylab.commands.parts.arguments import Experiment, add_experiment, add_recording, experiment, plain
-from toylab.commands.parts.recording import course, exit_code, recorded
+from toylab.commands.parts.recording import exit_code, recorded, run_options
 from toylab.commands.parts.refusal import BadInput
 from toylab.commands.parts.resolve import built_problem, resolved_rule
 from toylab.commands.parts.settings import GRID_FORMS, check_hyperparameters, parsed_grid, shared_out
@@ -42,19 +42,18 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         from toylab.training.sweeps import sweeping
 
-        found, grid = _planned(options)
-        problem, seeds = _seeded(found, options.seeds)
-        asked = course(found, options, found.built_problem())
+        setup, grid = _planned(options)
+        problem, seeds = _seeded(setup, options.seeds)
+        loop_options = run_options(setup, options, setup.built_problem())
         members = math.prod(map(len, grid.values())) * options.seeds
 
         def begin(observers: Any) -> Any:
-            return sweeping(
-                problem, found.rule.factory, grid, asked, seeds, observers, found.rule_settings, options.one_by_one
-            )
+            rule, settings = setup.rule.factory, setup.rule_settings
+            return sweeping(problem, rule, grid, loop_options, seeds, observers, settings, options.one_by_one)
 
-        label = f"{found.rule.name} on {found.problem.name}, {members} runs"
-        result, path = recorded(found, options, begin, label, grid=grid, seeds=options.seeds)
-    summary = _summary(found, result, path, time.monotonic() - began)
+        label = f"{setup.rule.name} on {setup.problem.name}, {members} runs"
+        result, path = recorded(setup, options, begin, label, grid=grid, seeds=options.seeds)
+    summary = _summary(setup, result, path, time.monotonic() - began)
     if options.json:
         print(json.dumps(summary, allow_nan=False))
     else:
@@ -69,37 +68,37 @@ def _planned(options: argparse.Namespace) -> tuple[Experiment, dict[str, tuple[f
     axes = parsed_grid(options.grid)
     if not axes:
         raise BadInput("--grid got nothing, needed at least one axis", GRID_FORMS)
-    found = experiment(options, {name.removeprefix("rule."): () for name in axes})
-    grid, foreign = shared_out(axes, found.rule.parameters, found.problem.parameters, "--grid")
+    setup = experiment(options, {name.removeprefix("rule."): () for name in axes})
+    grid, foreign = shared_out(axes, setup.rule.parameters, setup.problem.parameters, "--grid")
     for name in foreign:
         raise BadInput(
-            f"--grid got {name}, a parameter of {found.problem.name}", "a grid is over the rule's parameters"
+            f"--grid got {name}, a parameter of {setup.problem.name}", "a grid is over the rule's parameters"
         )
     for name, values in grid.items():
-        if name in found.rule_settings:
+        if name in setup.rule_settings:
             raise BadInput(f"{name} is given by --grid and by --set", "leave one of them out")
         for value in values:
             check_hyperparameters({name: value}, "--grid")
-        resolved_rule(options.rule, {**found.rule_settings, name: values[0]})
-    return found, grid
+        resolved_rule(options.rule, {**setup.rule_settings, name: values[0]})
+    return setup, grid
 
 
-def _seeded(found: Experiment, seeds: int) -> tuple[Any, Any]:
+def _seeded(setup: Experiment, seeds: int) -> tuple[Any, Any]:
     """The problem, or a function from a random key to it, and the seeds for `toylab.sweep`."""
-    problem = found.built_problem()
+    problem = setup.built_problem()
     if seeds == 1:
         return problem, 1
-    if "seed" not in found.problem.parameters.names:
-        raise BadInput(f"--seeds got {seeds}, but {found.problem.name} has no parameter seed", "leave out --seeds")
+    if "seed" not in setup.problem.parameters.names:
+        raise BadInput(f"--seeds got {seeds}, but {setup.problem.name} has no parameter seed", "leave out --seeds")
     import jax
     import jax.numpy as jnp
 
-    first = found.problem_settings["seed"]
+    first = setup.problem_settings["seed"]
     keys = jax.vmap(jax.random.key)(jnp.arange(first, first + seeds))
-    return (lambda key: built_problem(found.problem, {**found.problem_settings, "seed": key})), keys
+    return (lambda key: built_problem(setup.problem, {**setup.problem_settings, "seed": key})), keys
 
 
-def _summary(found: Experiment, result: Any, path: Path, seconds: float) -> dict[str, Any]:
+def _summary(setup: Experiment, result: Any, path: Path, seconds: float) -> dict[str, Any]:
     names, shape = list(result.grid), [len(values) for values in result.grid.values()]
     members = [
         {"settings": {name: float(result.grid[name][i]) for name, i in zip(names, index, strict=True)}}
@@ -108,7 +107,7 @@ def _summary(found: Experiment, result: Any, path: Path, seconds: float) -> dict
     ]
     return plain(
         {
-            **found.named_settings(),
+            **setup.named_settings(),
             "steps": result.config["steps"],
             "seeds": int(result.status.shape[-1]),
             "members": members,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from toylab.commands.parts.arguments import Experiment, add_experiment, add_recording, experiment, plain
-from toylab.commands.parts.recording import course, exit_code, recorded
+from toylab.commands.parts.recording import exit_code, recorded, run_options
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,14 +26,14 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 for a run that ended, however; 130 if interrupted: then what there is is saved."""
     began = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
-        from toylab.training.loop import training
+        from toylab.training.runs import training
 
-        found = experiment(options)
-        problem, transform = found.built_problem(), found.transform()
-        asked = course(found, options, problem)
-        label = f"{found.rule.name} on {found.problem.name}"
-        trajectory, path = recorded(found, options, partial(training, problem, transform, asked), label)
-    summary = _summary(found, trajectory, path, time.monotonic() - began)
+        setup = experiment(options)
+        problem, transform = setup.built_problem(), setup.transform()
+        loop_options = run_options(setup, options, problem)
+        label = f"{setup.rule.name} on {setup.problem.name}"
+        trajectory, path = recorded(setup, options, partial(training, problem, transform, loop_options), label)
+    summary = _summary(setup, trajectory, path, time.monotonic() - began)
     if options.json:
         print(json.dumps(summary, allow_nan=False))
     else:
@@ -41,11 +41,11 @@ def run(options: argparse.Namespace) -> int:
     return exit_code(trajectory, options.steps)
 
 
-def _summary(found: Experiment, trajectory: Any, path: Path, seconds: float) -> dict[str, Any]:
+def _summary(setup: Experiment, trajectory: Any, path: Path, seconds: float) -> dict[str, Any]:
     last = {name: values[_last_seen(trajectory)] for name, values in trajectory.records.items()}
     return plain(
         {
-            **found.named_settings(),
+            **setup.named_settings(),
             "steps": trajectory.config["steps"],
             "taken": trajectory.taken,
             "status": trajectory.status.name,

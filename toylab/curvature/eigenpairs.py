@@ -78,7 +78,7 @@ def top_eigenpairs(
     Rayleigh-Ritz.
 
     `matvec`: v -> H v on pytrees like the parameters, H symmetric. `start`: a pytree with a leading axis k,
-    for instance the `vector` of the last call (a warm start); a member that is zero or not finite is replaced
+    for instance the `vector` of the last call (a warm start); a vector that is zero or not finite is replaced
     by a random one (a cold start). `inverse_preconditioner`: the diagonal of P^-1 as a pytree; coordinates
     where it is not a finite number >= 0 are excluded and counted. First k * `products` products are spent,
     which suffices on a slowly moving Hessian; while some residual exceeds `tolerance`, restarts follow until
@@ -114,7 +114,7 @@ def top_eigenpairs(
         size = jnp.where(spent == 0, first_size, capacity).astype(jnp.int32)
         return *_block_lanczos(apply, vectors, live, capacity, size), spent + size
 
-    starts = jax.vmap(lambda member: ravel_pytree(member)[0])(start)
+    starts = jax.vmap(lambda vector: ravel_pytree(vector)[0])(start)
     unknown = jnp.full((count,), jnp.nan, flat.dtype)
     carry = (unknown, starts, unknown, jnp.zeros((), jnp.int32))
     values, vectors, residuals, spent = lax.while_loop(unfinished, search, carry)
@@ -152,8 +152,8 @@ def _block_lanczos(
 
     basis = jnp.zeros((capacity + count, dimension), dtype)  # the last `count` rows are written and never used
     for index in range(count):
-        begun, _ = unit_or_zero(jnp.where(live, starts[index], 0), 0.0)
-        stirred = begun + STIR * random_unit(capacity + index, live, dtype)
+        initial, _ = unit_or_zero(jnp.where(live, starts[index], 0), 0.0)
+        stirred = initial + STIR * random_unit(capacity + index, live, dtype)
         basis = added(basis, index, stirred, 10 * STIR * jnp.sqrt(epsilon), live, index)
 
     def extend(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:

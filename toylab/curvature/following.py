@@ -116,7 +116,7 @@ def follow(
     With `above`, only the pairs with value > above are followed, with one more to see the next coming; values,
     residuals and vectors of the others are NaN, NaN and 0, and cost nothing.
 
-    Pure, for jit, scan and vmap, one product in the program; under vmap the loop runs as long as its slowest member.
+    Pure, for jit, scan and vmap, one product in the program; under vmap the loop runs as long as its slowest run.
     Cost beside the products: about 3 (k + 5) p multiplications for each, 2 k^2 p more where one a pair is enough, and
     2 (k + 1) (k + 5) p more for each one beyond that. Source: Davidson's method without a
     preconditioner, restarted at every step with the top Ritz vectors (Morgan & Scott, SIAM J. Sci. Stat. Comput. 7
@@ -185,34 +185,34 @@ def _searched(
     level = jnp.where((looks > 0) | (first < count), -jnp.inf, track.level)
     places = jnp.arange(rows)
 
-    def expanded(now: _Search) -> _Search:
-        now = lax.cond(now.size == rows, restarted, lambda full: full, now)
-        given = (now.spent < first) | ((now.spent == first) & (looks > 0))
-        aim = jnp.where(now.spent < first + looks, count, jnp.argmax(now.errors))
-        index = jnp.where(now.spent < first, now.spent, count)
-        candidate = jnp.where(given, begins[index], now.rests[aim])
+    def expanded(search: _Search) -> _Search:
+        search = lax.cond(search.size == rows, restarted, lambda full: full, search)
+        given = (search.spent < first) | ((search.spent == first) & (looks > 0))
+        aim = jnp.where(search.spent < first + looks, count, jnp.argmax(search.errors))
+        index = jnp.where(search.spent < first, search.spent, count)
+        candidate = jnp.where(given, begins[index], search.rests[aim])
         # a residual smaller than rounding in the product itself says nothing about the operator any more
-        floor = jnp.where(given, 0, rounding * jnp.abs(now.values[0]))
+        floor = jnp.where(given, 0, rounding * jnp.abs(search.values[0]))
         seed = jnp.where(given, index + (count + 1) * track.count, -1)
-        new = _direction(now.basis, candidate, now.size, floor, seed, live)
-        basis = lax.dynamic_update_index_in_dim(now.basis, new, now.size, 0)
-        images = lax.dynamic_update_index_in_dim(now.images, apply(new), now.size, 0)
-        projected = lax.dynamic_update_index_in_dim(now.projected, images @ new, now.size, 0)
-        size = now.size + jnp.any(new != 0)
-        grown = now._replace(basis=basis, images=images, projected=projected, size=size, spent=now.spent + 1)
+        new = _direction(search.basis, candidate, search.size, floor, seed, live)
+        basis = lax.dynamic_update_index_in_dim(search.basis, new, search.size, 0)
+        images = lax.dynamic_update_index_in_dim(search.images, apply(new), search.size, 0)
+        projected = lax.dynamic_update_index_in_dim(search.projected, images @ new, search.size, 0)
+        size = search.size + jnp.any(new != 0)
+        grown = search._replace(basis=basis, images=images, projected=projected, size=size, spent=search.spent + 1)
         # where all goes well the starts are all there is: few rows, and the eigenproblem is solved once
         stage = jnp.clip(grown.spent - first + 1, 0, 2)
-        return lax.switch(stage, (lambda now: now, partial(solved, count), partial(solved, rows)), grown)
+        return lax.switch(stage, (lambda search: search, partial(solved, count), partial(solved, rows)), grown)
 
-    def solved(filled: int, now: _Search) -> _Search:
-        """With the Ritz pairs of the basis as it is now, zero beyond its first `filled` rows."""
-        inside, wanted = places[:filled] < now.size, min(filled, count + 1)
-        found, combined = ritz(now.projected[:filled, :filled], inside)
+    def solved(filled: int, search: _Search) -> _Search:
+        """With the Ritz pairs of the basis as it is at present, zero beyond its first `filled` rows."""
+        inside, wanted = places[:filled] < search.size, min(filled, count + 1)
+        found, combined = ritz(search.projected[:filled, :filled], inside)
         values = unknown.at[:filled].set(jnp.where(inside, found, -jnp.inf))
         weights = square.at[:filled, :filled].set(combined)
         some = jnp.where(values[:wanted] > -jnp.inf, values[:wanted], 0)[:, None]
-        best = combined[:wanted] @ now.basis[:filled]
-        left = combined[:wanted] @ now.images[:filled] - some * best
+        best = combined[:wanted] @ search.basis[:filled]
+        left = combined[:wanted] @ search.images[:filled] - some * best
         vectors, rests = (jnp.pad(part, ((0, count + 1 - wanted), (0, 0))) for part in (best, left))
         residuals = _residuals(values[:count], rests)
         after = jnp.sum(values[:count] > above)  # the first pair that need not be accurate
@@ -220,28 +220,28 @@ def _searched(
         apart = (gap > 0) & (gap < jnp.inf) & (track.count > 0)
         estimates = jnp.where(apart, jnp.minimum(residuals, residuals**2 / jnp.where(apart, gap, 1)), residuals)
         errors = jnp.where(jnp.arange(count) < jnp.maximum(after, 1), estimates, 0)
-        return now._replace(
+        return search._replace(
             values=values, weights=weights, vectors=vectors, rests=rests, residuals=residuals, errors=errors
         )
 
-    def restarted(now: _Search) -> _Search:
+    def restarted(search: _Search) -> _Search:
         """The same Ritz pairs, the best of them as the basis."""
-        best = jnp.where(places[:, None] < kept, now.weights, 0)
-        return now._replace(
-            basis=best @ now.basis,
-            images=best @ now.images,
-            projected=jnp.diag(jnp.where(places < kept, now.values, 0)),
+        best = jnp.where(places[:, None] < kept, search.weights, 0)
+        return search._replace(
+            basis=best @ search.basis,
+            images=best @ search.images,
+            projected=jnp.diag(jnp.where(places < kept, search.values, 0)),
             size=jnp.asarray(kept, jnp.int32),
         )
 
-    def unfinished(now: _Search) -> Array:
-        return (now.spent < first + looks) | (jnp.any(now.errors > tolerance) & (now.spent < limit))
+    def unfinished(search: _Search) -> Array:
+        return (search.spent < first + looks) | (jnp.any(search.errors > tolerance) & (search.spent < limit))
 
     nothing, square = jnp.zeros((rows, dimension), dtype), jnp.zeros((rows, rows), dtype)
     unknown, zero = jnp.full((rows,), -jnp.inf, dtype), jnp.zeros((), jnp.int32)
     none, short = nothing[: count + 1], unknown[:count]
-    begun = _Search(nothing, nothing, square, zero, unknown, square, none, none, short, short, zero)
-    end = lax.while_loop(unfinished, expanded, begun)
+    start = _Search(nothing, nothing, square, zero, unknown, square, none, none, short, short, zero)
+    end = lax.while_loop(unfinished, expanded, start)
     return _Found(end.values, end.vectors, end.rests, end.residuals, end.errors, end.spent)
 
 
@@ -268,14 +268,14 @@ def _direction(basis: Array, candidate: Array, size: Array, floor: Array, seed: 
     With `seed` >= 0 the pseudo-random vector of that seed stands for a candidate that is zero or not finite.
     """
     within = basis @ candidate
-    whole = candidate @ candidate
-    beyond = whole - within @ within
+    squared = candidate @ candidate
+    beyond = squared - within @ within
 
     def easy() -> Array:
         return (candidate - within @ basis) / jnp.sqrt(beyond)
 
     def hard() -> Array:
-        usable = (seed < 0) | ((whole > 0) & (whole < jnp.inf))
+        usable = (seed < 0) | ((squared > 0) & (squared < jnp.inf))
         vector = jnp.where(usable, candidate, random(seed, live, basis.dtype))
         for least in (floor, 0.1):  # twice is enough (Giraud, Langou, Rozloznik 2005)
             vector = vector - (basis @ vector) @ basis
@@ -284,7 +284,7 @@ def _direction(basis: Array, candidate: Array, size: Array, floor: Array, seed: 
         return vector
 
     # and once is enough where at least half of the square is left (Daniel, Gragg, Kaufman & Stewart 1976)
-    simple = (2 * beyond > whole) & (beyond > floor**2) & (whole < jnp.inf)
+    simple = (2 * beyond > squared) & (beyond > floor**2) & (squared < jnp.inf)
     return lax.cond(simple, easy, hard)
 
 
@@ -318,7 +318,7 @@ def _dots(first: Array, second: Array) -> Array:
 
 def _corrected(vectors: Array, rests: Array, values: Array, residuals: Array, track: Track) -> Array:
     """What the residuals `rests` (k, p) say about the vectors (k, p) without a further product; the last call's where
-    nothing was found. The length is 1 up to the share of the lookout in the vectors."""
+    there was none. The length is 1 up to the share of the lookout in the vectors."""
     part = rests @ track.lookout
     gap = jnp.where(values > track.level, values - track.level, jnp.inf)
     slow = jnp.clip(part / gap, -0.2, 0.2)  # beyond that first order is no guide

@@ -65,8 +65,8 @@ def ritz(projected: Array, inside: Array) -> tuple[Array, Array]:
 
 def largest(array: Array) -> Array:
     """The largest absolute entry; 1 for zeros."""
-    found = jnp.max(jnp.abs(array))
-    return jnp.where(found == 0, 1, found)
+    largest = jnp.max(jnp.abs(array))
+    return jnp.where(largest == 0, 1, largest)
 
 
 def norm(vector: Array) -> Array:

@@ -57,7 +57,7 @@ def spectral_density(
     """The spectrum of A = H or A = P^-1/2 H P^-1/2 seen by `probes` random normal directions, `products` products each.
 
     `matvec`: v -> H v on pytrees like `like`; `inverse_preconditioner` as in `top_eigenpairs`: coordinates where it is
-    not a finite number >= 0 are left out. Lanczos with full reorthogonalisation, so no eigenvalue is found twice.
+    not a finite number >= 0 are left out. Lanczos with full reorthogonalisation, so no eigenvalue appears twice.
     Memory: products x p numbers, one probe after the other. Source: Ghorbani, Krishnan & Xiao, arXiv:1901.10159,
     section 2 and appendix A. Raises ValueError for fewer than one probe or product.
     """
@@ -69,7 +69,7 @@ def spectral_density(
 
     def quadrature(probe_key: Array) -> tuple[Array, Array]:
         normal = jnp.where(live, jax.random.normal(probe_key, flat.shape, flat.dtype), 0)
-        begun, _ = unit_or_zero(normal, 0.0)
+        initial, _ = unit_or_zero(normal, 0.0)
 
         def extend(index: Array, carry: tuple) -> tuple:
             basis, projected, vector = carry
@@ -84,7 +84,7 @@ def spectral_density(
             other, _ = unit_or_zero(orthogonalised(basis, random_unit(index, live, flat.dtype)), 1e-3)
             return basis, projected, jnp.where(good, following, other)
 
-        start = (jnp.zeros((size, flat.size), flat.dtype), jnp.zeros((size, size), flat.dtype), begun)
+        start = (jnp.zeros((size, flat.size), flat.dtype), jnp.zeros((size, size), flat.dtype), initial)
         _, projected, _ = lax.fori_loop(0, size, extend, start)
         nodes, vectors = jnp.linalg.eigh(projected)
         return nodes, vectors[0] ** 2

@@ -16,7 +16,8 @@ import numpy as np
 
 from toylab.filters import limit_state, roles
 from toylab.optimizers import NAMED
-from toylab.rules.held import Roles, held_step
+from toylab.rules.held import held_step
+from toylab.rules.parities import Roles
 
 Array = Any
 

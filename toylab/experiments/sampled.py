@@ -20,7 +20,8 @@ import optax
 from toylab.filters import limit_state, roles
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, cubic_normal_form, noisy_line, rank_one_quadratic
-from toylab.rules.held import Roles, held_step
+from toylab.rules.held import held_step
+from toylab.rules.parities import Roles
 
 Array = Any
 

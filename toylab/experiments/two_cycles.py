@@ -19,7 +19,8 @@ from toylab.filters import analyse, limit_state, roles, state_space
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
 from toylab.problems.scalar import polynomial
-from toylab.rules.held import Roles, held_step
+from toylab.rules.held import held_step
+from toylab.rules.parities import Roles
 
 Step = Callable[[Array], Array]
 

@@ -10,9 +10,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from toylab.rules import filter as filters
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
-from toylab.rules.held import NoLinearEdge, held_step
+from toylab.rules.errors import NoLinearEdge
+from toylab.rules.held import held_step
+from toylab.rules.preconditioner import inverse_preconditioner
 
 PyTree = Any
 
@@ -60,9 +61,7 @@ class MeanStep(NamedTuple):
 
     def inverse(self, gradient: Array, state: PyTree, weights: Array, slow: list[Array]) -> Array:
         """The diagonal of P^-1 at these slow leaves; 0 where it is not a positive number (dead coordinates)."""
-        read = filters.inverse_preconditioner(
-            self.transform, self.structure.roles, self.edge.impulse, self.structure.delay
-        )
+        read = inverse_preconditioner(self.transform, self.structure.roles, self.edge.impulse, self.structure.delay)
         diagonal = self.flat(read(self.tree(gradient), state, self.tree(weights), slow)).astype(weights.dtype)
         positive = jnp.isfinite(diagonal) & (diagonal > 0)
         return jnp.where(positive, diagonal, 0)
@@ -87,8 +86,10 @@ def averaged_rule(
     mean that follows the mean gradient: a crossing by a complex pair, a memory that never fades.
     """
     structure, numbers = edge_data(transform, params) if known is None else known
-    if structure.unaveraged:
-        raise NoLinearEdge(f"{name} does not cover this rule: {structure.unaveraged}", "see toylab derive for its edge")
+    if structure.no_average_because:
+        raise NoLinearEdge(
+            f"{name} does not cover this rule: {structure.no_average_because}", "see toylab derive for its edge"
+        )
     return MeanStep(transform, structure, numbers, params)
 
 

@@ -110,8 +110,8 @@ def _solved(A: Array, form: Array, tolerance: ArrayLike, limit: int) -> tuple[Ar
     # The units in which X and Y are equally large: then Z holds the digits of both.
     ratio = jnp.linalg.norm(pair.X) / jnp.maximum(1, jnp.linalg.norm(pair.Y))
     values, vectors = jnp.linalg.eigh(pair.X - ratio * pair.Y)
-    begun = _Smoothed(values, vectors, ratio * _mu(pair.X, pair.Y), zero, jnp.maximum(-lowest, 0) * ratio, pair.count)
-    ended = _smoothed(ratio * A, ratio * form, begun, ratio * within, limit)
+    start = _Smoothed(values, vectors, ratio * _mu(pair.X, pair.Y), zero, jnp.maximum(-lowest, 0) * ratio, pair.count)
+    ended = _smoothed(ratio * A, ratio * form, start, ratio * within, limit)
     return ended.best, ended.count
 
 
@@ -121,8 +121,8 @@ def _interior(A: Array, form: Array, going: Array, limit: int) -> _Interior:
     one = jnp.eye(k, dtype=A.dtype)
     close = float(jnp.finfo(A.dtype).eps) ** 0.5
 
-    def step(now: _Interior) -> _Interior:
-        X, Y, mu = now.X, now.Y, _mu(now.X, now.Y)
+    def step(iterate: _Interior) -> _Interior:
+        X, Y, mu = iterate.X, iterate.Y, _mu(iterate.X, iterate.Y)
         missing = A + _applied(form, X) - Y
         # the scaling G, in which both matrices become diag(d): G^-1 X G^-T = G^T Y G
         lower = jnp.linalg.cholesky(X)
@@ -160,13 +160,14 @@ def _interior(A: Array, form: Array, going: Array, limit: int) -> _Interior:
         defect = jnp.maximum(jnp.linalg.norm(A + pushed - behind), gap) / (1 + jnp.linalg.norm(pushed))
         # a factorisation that failed for rounding, or a solution at infinity: stay where we are
         good = jnp.all(jnp.isfinite(after)) & jnp.all(jnp.isfinite(behind)) & jnp.isfinite(defect)
-        return _Interior(jnp.where(good, after, X), jnp.where(good, behind, Y), good & (defect > close), now.count + 1)
+        X, Y = jnp.where(good, after, X), jnp.where(good, behind, Y)
+        return _Interior(X, Y, good & (defect > close), iterate.count + 1)
 
-    begun = _Interior(one, one, going, jnp.zeros((), jnp.int32))
-    return lax.while_loop(lambda now: now.going & (now.count < limit), step, begun)
+    start = _Interior(one, one, going, jnp.zeros((), jnp.int32))
+    return lax.while_loop(lambda iterate: iterate.going & (iterate.count < limit), step, start)
 
 
-def _smoothed(A: Array, form: Array, begun: _Smoothed, within: Array, limit: int) -> _Smoothed:
+def _smoothed(A: Array, form: Array, start: _Smoothed, within: Array, limit: int) -> _Smoothed:
     """Newton's method for A + B[X(Z)] = Y(Z) with X - Y = Z, XY = mu, and mu to zero; `best` is an X at mu = 0."""
     eps, smallest = float(jnp.finfo(A.dtype).eps), float(jnp.finfo(A.dtype).tiny) * 1e6
 
@@ -174,17 +175,17 @@ def _smoothed(A: Array, form: Array, begun: _Smoothed, within: Array, limit: int
         X, Y = (_from_eigen(part, vectors) for part in _parts(values, mu))
         return A + _applied(form, X) - Y, X
 
-    def step(now: _Smoothed) -> _Smoothed:
-        Z, mu = _from_eigen(now.values, now.vectors), now.mu
-        left, _ = missing(now.values, now.vectors, mu)
+    def step(iterate: _Smoothed) -> _Smoothed:
+        Z, mu = _from_eigen(iterate.values, iterate.vectors), iterate.mu
+        left, _ = missing(iterate.values, iterate.vectors, mu)
         # dX = share dZ and dY = (share - 1) dZ in the eigenbasis of Z, entry by entry
-        sums = jnp.sqrt(now.values**2 + 4 * mu)
-        share = _packed_index((1 + (now.values[:, None] + now.values[None]) / (sums[:, None] + sums[None])) / 2)
+        sums = jnp.sqrt(iterate.values**2 + 4 * mu)
+        share = _packed_index((1 + (iterate.values[:, None] + iterate.values[None]) / (sums[:, None] + sums[None])) / 2)
         root = jnp.sqrt(share)
-        rotation = _rotation(now.vectors)
+        rotation = _rotation(iterate.vectors)
         rotated, lack = rotation.T @ form @ rotation, rotation.T @ _packed(left)
         # Along a null space of B, where nothing is to be gained, stay: a proximal term that vanishes with the error.
-        proximal = 0.01 * jnp.linalg.norm(left) / jnp.linalg.norm(now.values) + 100 * eps
+        proximal = 0.01 * jnp.linalg.norm(left) / jnp.linalg.norm(iterate.values) + 100 * eps
         system = root[:, None] * rotated * root[None] + jnp.diag(1 - share + proximal * share)
         partly = root * jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(system), -root * lack)
         move = _unpacked(rotation @ (partly - lack - rotated @ partly))
@@ -196,18 +197,18 @@ def _smoothed(A: Array, form: Array, begun: _Smoothed, within: Array, limit: int
         good = jnp.isfinite(error)
         sharp, X = missing(values, vectors, 0.0)
         defect = jnp.linalg.norm(sharp)
-        better = good & (defect < now.defect)
+        better = good & (defect < iterate.defect)
         solved = (error <= jnp.linalg.norm(left) / 2) | (error <= jnp.sqrt(mu))
         return _Smoothed(
-            jnp.where(good, values, now.values),
-            jnp.where(good, vectors, now.vectors),
+            jnp.where(good, values, iterate.values),
+            jnp.where(good, vectors, iterate.vectors),
             jnp.where(solved, jnp.maximum(jnp.minimum(mu / 20, error**2), smallest), mu),
-            jnp.where(better, X, now.best),
-            jnp.where(better, defect, now.defect),
-            jnp.where(good, now.count + 1, limit),
+            jnp.where(better, X, iterate.best),
+            jnp.where(better, defect, iterate.defect),
+            jnp.where(good, iterate.count + 1, limit),
         )
 
-    return lax.while_loop(lambda now: (now.defect > within) & (now.count < limit), step, begun)
+    return lax.while_loop(lambda iterate: (iterate.defect > within) & (iterate.count < limit), step, start)
 
 
 def _parts(values: Array, mu: Array | float) -> tuple[Array, Array]:

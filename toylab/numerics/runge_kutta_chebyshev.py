@@ -57,14 +57,14 @@ def chebyshev_step(
         )
 
     one, zero = jnp.ones((), real), jnp.zeros((), real)
-    begun = Polynomials(w0, one, zero), Polynomials(one, zero, zero)
-    end, _ = lax.fori_loop(1, stages, lambda _, pair: (polynomials(*pair), pair[0]), begun)
+    lowest = Polynomials(w0, one, zero), Polynomials(one, zero, zero)
+    end, _ = lax.fori_loop(1, stages, lambda _, pair: (polynomials(*pair), pair[0]), lowest)
     w1 = end.slope / end.bend
 
-    def weight(now: Polynomials) -> Array:
-        return now.bend / now.slope**2
+    def weight(of: Polynomials) -> Array:
+        return of.bend / of.slope**2
 
-    second = polynomials(*begun)
+    second = polynomials(*lowest)
     b2 = weight(second)
 
     def combined(*parts: tuple[Array, PyTree]) -> PyTree:
@@ -78,8 +78,8 @@ def chebyshev_step(
     nothing = jax.tree.map(jnp.zeros_like, point)
     first = combined((time_step * b2 * w1, here))
 
-    def stage(_: int, now: tuple) -> tuple:
-        last, before, at, behind, b1, b0 = now
+    def stage(_: int, carry: tuple) -> tuple:
+        last, before, at, behind, b1, b0 = carry
         ahead = polynomials(at, behind)
         b = weight(ahead)
         mu, nu = 2 * b * w0 / b1, -b / b0
@@ -88,5 +88,5 @@ def chebyshev_step(
         reached = velocity(jax.tree.map(jnp.add, point, last))
         return combined((mu, last), (nu, before), (push, reached), (back, here)), last, ahead, at, b, b1
 
-    moved = lax.fori_loop(1, stages, stage, (first, nothing, *begun, b2, b2))[0]
+    moved = lax.fori_loop(1, stages, stage, (first, nothing, *lowest, b2, b2))[0]
     return jax.tree.map(jnp.add, point, moved)

@@ -1,4 +1,4 @@
-"""Batch sharpness: the curvature that mini-batches feel along their own gradients."""
+"""Batch sharpness: the curvature of mini-batch losses along their own gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,10 @@ def _batch_sharpness(size: int) -> Observer:
             gradient, image = jax.jvp(batch.gradient, (moment.params,), (batch.gradient(moment.params),))
             return jnp.asarray(optax.tree.vdot(gradient, image) / optax.tree.vdot(gradient, gradient))
 
-        found = lax.map(quotient, jax.random.split(moment.key, BATCHES))
+        quotients = lax.map(quotient, jax.random.split(moment.key, BATCHES))
         return {
-            "batch_sharpness": jnp.mean(found),
-            "batch_sharpness_error": jnp.std(found, ddof=1) / BATCHES**0.5,
+            "batch_sharpness": jnp.mean(quotients),
+            "batch_sharpness_error": jnp.std(quotients, ddof=1) / BATCHES**0.5,
         }
 
     return stateless(records)

@@ -18,7 +18,7 @@ PyTree = Any
 
 @cache
 def named_observers() -> dict[str, Callable[[int], Observer]]:
-    """Every observer there is: name -> (option -> Observer), found when first asked for.
+    """Every observer there is: name -> (option -> Observer), looked up in this package once.
 
     Raises DiscoveryError (a ValueError) for a module of this package that does not declare its observers, naming it.
     """
@@ -43,7 +43,7 @@ class Observers:
 
     @property
     def pairs(self) -> int:
-        """How many top eigenpairs of the Hessian they need between them: found once for all."""
+        """How many top eigenpairs of the Hessian they need between them; they are computed once for all."""
         return max((observer.pairs for observer in self._built().values()), default=0)
 
     def init(self, params: PyTree) -> dict[str, PyTree]:

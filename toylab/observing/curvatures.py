@@ -90,7 +90,9 @@ def _midpoint_edge_ratio(count: int) -> Observer:
     return Observer(observe, lambda params: begin_track(params, count), needs_edge=True)
 
 
-CRITICAL = 0.9  # of the threshold: what is above is or soon will be at the edge
+CRITICAL = 0.9
+"""The edge ratio above which a direction is recorded: below `toylab.rules.edge.AT_EDGE`, so that the record begins
+before a direction arrives there."""
 
 
 def _critical(count: int) -> Observer:

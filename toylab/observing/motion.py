@@ -44,18 +44,18 @@ def _state(option: int) -> Observer:
 
 def _projections(count: int) -> Observer:
     """On the `count` top eigenvectors of H at w_t: the oscillation w_t - midpoint, and the gradient, each (count,).
-    `oscillation` is the length of the whole w_t - midpoint, so that what is outside of the eigenvectors shows.
+    `oscillation` is the length of w_t - midpoint itself, which includes what these eigenvectors do not span.
     The sign of an eigenvector is kept from one observation to the next.
     """
 
     def records(moment: Moment) -> dict[str, Array]:
         assert moment.pairs is not None, "asked for below"
         vectors = jax.vmap(lambda vector: ravel_pytree(vector)[0])(moment.pairs.vector)[:count]
-        swing = ravel_pytree(optax.tree.sub(moment.params, moment.midpoint))[0]
+        deviation = ravel_pytree(optax.tree.sub(moment.params, moment.midpoint))[0]
         return {
-            "projections": vectors @ swing,
+            "projections": vectors @ deviation,
             "gradient_projections": vectors @ ravel_pytree(moment.grads)[0],
-            "oscillation": jnp.linalg.norm(swing),
+            "oscillation": jnp.linalg.norm(deviation),
             "projections_converged": moment.pairs.converged[:count],
         }
 

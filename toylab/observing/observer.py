@@ -22,7 +22,7 @@ class Moment(NamedTuple):
     `previous` and `following` are w_{t-1} (w_0 at the start) and w_{t+1}; `structure` and `edge` are the rule's (see
     `toylab.rules.edge`), None when no observer needs them; `pairs` are as many top eigenpairs of the Hessian as
     some observer needs, None if none does, and `hvp` is None if no observer needs curvature; `count`
-    numbers the observations of a run from 0 and is the same for all members of a batch; `run_key` is the random key of
+    numbers the observations of a run from 0 and is the same for all runs of a batch; `run_key` is the random key of
     the run and `number` the step's.
     """
 

@@ -1,4 +1,4 @@
-"""Coefficients of a closed-form loss as data, so that one compiled loss serves all members of a family."""
+"""Coefficients of a closed-form loss as data, so that one compiled loss serves a whole family."""
 
 import jax.numpy as jnp
 from jax import Array

@@ -135,20 +135,20 @@ class Problem:
         if self.chunk is None or self.chunk >= _length(data):
             return function(data)
         chunk, total = int(self.chunk), _length(data)
-        whole = total // chunk
+        complete = total // chunk
 
         def added(sum_: PyTree, examples: PyTree) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, sum_, function(examples)), None
 
-        stacked = jax.tree.map(lambda leaf: leaf[: whole * chunk].reshape(whole, chunk, *leaf.shape[1:]), data)
+        stacked = jax.tree.map(lambda leaf: leaf[: complete * chunk].reshape(complete, chunk, *leaf.shape[1:]), data)
         shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], stacked))
         zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
         sum_, _ = lax.scan(added, zero, stacked)
         mean = jax.tree.map(lambda leaf: leaf * (chunk / total), sum_)
-        rest = total - whole * chunk
+        rest = total - complete * chunk
         if not rest:
             return mean
-        last = function(jax.tree.map(lambda leaf: leaf[whole * chunk :], data))
+        last = function(jax.tree.map(lambda leaf: leaf[complete * chunk :], data))
         return jax.tree.map(lambda leaf, more: leaf + more * (rest / total), mean, last)
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from toylab.rules.held import Roles, held_step
+from toylab.rules.held import held_step
+from toylab.rules.parities import Roles, spread_roles
 
 PyTree = Any
 
@@ -20,7 +21,7 @@ def frozen(transform: optax.GradientTransformation, roles: Roles, at: ArrayLike)
     What Cohen et al. (arXiv:2207.14484) do to Adam, for any elementwise rule: the leaves of the state that are even in
     the gradient (second moments, running maxima) keep their value, while the fast ones (momentum) and the counters go
     on, so that the rule becomes a linear filter under a constant P. `roles` are those of a single weight,
-    `filters.roles(transform, jnp.zeros(()))`, found beforehand on plain numbers: here hyperparameters may be traced.
+    `toylab.filters.roles(transform, jnp.zeros(()))`, computed beforehand with plain numbers: here they may be traced.
     `at`, a count of steps, is data (an axis of a sweep, say): infinite, and the rule is never frozen; at 0 most rules
     are left with P = eps. Bias corrections go on counting, so P still drifts by what is left of them.
     State: (steps taken, the rule's own). Raises ValueError where the state is not shaped like that of a single weight.
@@ -31,7 +32,7 @@ def frozen(transform: optax.GradientTransformation, roles: Roles, at: ArrayLike)
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         count, before = state
-        parts = _spread(roles, transform, before)
+        parts = spread_roles(roles, transform, before)
         adapted = transform.update(updates, before, params)[1]
         both = [[jax.tree.leaves(one)[i] for i in parts.slow] for one in (adapted, before)]
         slow = [jnp.where(count < at, new, old) for new, old in zip(*both, strict=True)]
@@ -39,13 +40,3 @@ def frozen(transform: optax.GradientTransformation, roles: Roles, at: ArrayLike)
         return step, (count + 1, after)
 
     return optax.GradientTransformation(init, update)
-
-
-def _spread(roles: Roles, transform: optax.GradientTransformation, state: PyTree) -> Roles:
-    """The roles for weights whose state is `state`: each leaf's is that of its counterpart on a single weight."""
-    small = transform.init(jnp.zeros(()))
-    names = {index: name for name, indices in roles._asdict().items() for index in indices}
-    tree = jax.tree.structure(small)
-    named = jax.tree.unflatten(tree, [names[index] for index in range(tree.num_leaves)])
-    flat = jax.tree.leaves(jax.tree.map(lambda name, part: jax.tree.map(lambda leaf: name, part), named, state))
-    return Roles(**{role: tuple(i for i, name in enumerate(flat) if name == role) for role in Roles._fields})

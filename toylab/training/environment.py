@@ -8,7 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from toylab.training import records
+PACKAGES = ("toylab", "jax", "jaxlib", "numpy", "optax", "scipy", "sympy")
+"""The packages that numbers depend on: those of a run, and those of a theorem beside it."""
 
 
 def environment_record(*, seed: int, tier: str, sabotage: bool) -> dict[str, Any]:
@@ -26,14 +27,14 @@ def environment_record(*, seed: int, tier: str, sabotage: bool) -> dict[str, Any
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that the numbers depend on; `not installed` where metadata is missing."""
-    found = records.versions()
-    for name in ("scipy", "sympy"):
+    """Python and `PACKAGES` -> version; `not installed` where metadata is missing."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def devices() -> list[str]:

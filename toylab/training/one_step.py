@@ -1,18 +1,16 @@
 """The observers inside a training loop that is not ours: one look at one step."""
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
 from toylab.observing.chosen import Observers
 from toylab.observing.observer import Moment
 from toylab.problems.problem import Problem
-from toylab.rules.edge import EdgeData, RuleStructure, edge_data
+from toylab.rules.edge import edge_data
 
 PyTree = Any
 
@@ -55,30 +53,31 @@ def observe_step(
     Raises ValueError for params and state that the transform does not fit; NoLinearEdge (a ValueError) if the edge
     ratio is asked for and the rule has none.
     """
-    structure, numbers = _analysed(_hashable(transform), *_shapes(params)) if observe.needs_edge else (None, None)
+    _check_rule(transform)
+    structure, edge = edge_data(transform, params) if observe.needs_edge else (None, None)
     if memory is None:
         memory = Memory(observe.init(params), params, jnp.zeros((), jnp.int32))
-    loss, whole = problem.value_and_gradient(params)
-    grads = whole if grads is None else grads
+    loss, full_gradient = problem.value_and_gradient(params)
+    grads = full_gradient if grads is None else grads
     try:
         updates, _ = transform.update(grads, state, params)
     except (TypeError, ValueError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"observe_step: this optimizer cannot take its step from this state: {told}; needs the state that "
+            f"observe_step: this optimizer cannot take its step from this state: {message}; needs the state that "
             "transform.init(params) and transform.update give"
         ) from error
     moment = Moment(
         problem=problem,
         transform=transform,
         structure=structure,
-        edge=numbers,
+        edge=edge,
         params=params,
         state=state,
         previous=memory.params,
         following=optax.apply_updates(params, updates),
         loss=loss,
-        grads=whole,
+        grads=full_gradient,
         step_grads=grads,
         hvp=problem.hessian(params) if observe.needs_curvature else None,
         run_key=jax.random.key(0),
@@ -89,24 +88,8 @@ def observe_step(
     return records, Memory(remembered, params, memory.count + 1)
 
 
-@lru_cache(maxsize=64)
-def _analysed(transform: optax.GradientTransformation, tree: Any, shapes: tuple) -> tuple[RuleStructure, EdgeData]:
-    with jax.ensure_compile_time_eval():  # on the host, although the caller may be tracing
-        params = jax.tree.unflatten(tree, [np.zeros(shape, dtype) for shape, dtype in shapes])
-        structure, numbers = edge_data(transform, params)
-        return structure, EdgeData(*(np.asarray(number) for number in numbers))
-
-
-def _hashable(transform: Any) -> Any:
-    try:
-        hash(transform)
-    except TypeError as error:
+def _check_rule(transform: Any) -> None:
+    if not (callable(getattr(transform, "init", None)) and callable(getattr(transform, "update", None))):
         raise ValueError(
             f"observe_step: got {type(transform).__name__} as optimizer, needs one as optax builds it: optax.adam(1e-3)"
-        ) from error
-    return transform
-
-
-def _shapes(params: PyTree) -> tuple[Any, tuple]:
-    leaves, tree = jax.tree.flatten(params)
-    return tree, tuple((jnp.shape(leaf), np.dtype(jnp.result_type(leaf))) for leaf in leaves)
+        )

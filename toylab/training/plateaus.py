@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from toylab.rules.edge import AT_EDGE
+
 OUTCOMES = ("settled", "never reached", "left", "diverged", "too short")
 """What can become of a run, see `Plateau`."""
 
@@ -23,9 +25,6 @@ class Plateau(NamedTuple):
     pairs: int
     reached: int
     window: tuple[int, int]
-
-
-REACHED = 0.95
 
 
 def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
@@ -49,7 +48,7 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     if not first.size:
         raise ValueError("plateau: got no two consecutive steps, needs pairs (t, t + 1): record them with toylab.train")
     averages, times = 0.5 * (ratio[first] + ratio[first + 1]), steps[first]
-    below = averages < REACHED
+    below = averages < AT_EDGE
     crossings = np.flatnonzero(~below & np.maximum.accumulate(below))
     reached = int(times[crossings[0]]) if crossings.size else -1 if below[0] else int(times[0])
     if not np.isfinite(ratio).all():
@@ -60,7 +59,7 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     window = (int(times[times >= reached + (times[-1] - reached) / 2][0]), int(times[-1]) + 1)
     if inside.size < 2:
         return Plateau("too short", np.nan, np.nan, int(inside.size), reached, window)
-    if not crossings.size and below.any() and inside.mean() < REACHED:  # any: a mean of 0.95s may round to less
+    if not crossings.size and below.any() and inside.mean() < AT_EDGE:  # any: a mean of 0.95s may round to less
         return Plateau("left", np.nan, np.nan, int(inside.size), reached, window)
     return Plateau("settled", float(inside.mean()), float(inside.std(ddof=1)), int(inside.size), reached, window)
 

@@ -2,15 +2,14 @@
 
 import json
 import os
-import platform
 import tempfile
 from dataclasses import dataclass, field
 from enum import IntEnum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
@@ -76,7 +75,7 @@ class Sweep(_Observed):
     grid: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Members by axis, how many ended how, and what was recorded; no arrays."""
+        """Runs by axis, how many ended how, and what was recorded; no arrays."""
         statuses = np.asarray(self.status)
         axes = [*(f"{len(values)} {name}" for name, values in self.grid.items()), f"{statuses.shape[-1]} seeds"]
         counts = {status.name: int(np.sum(statuses == status)) for status in Status}
@@ -88,15 +87,11 @@ def _recorded(run: Trajectory | Sweep) -> str:
     return f"{len(run.steps)} steps observed: {', '.join(run.records) or 'nothing'}"
 
 
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("toylab", "jax", "jaxlib", "numpy", "optax"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def fill_value(dtype: Any) -> float | int | bool:
+    """The entry of a record of this dtype that was never reached: NaN, False, or -1 for a count."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return float("nan")
+    return False if jnp.issubdtype(dtype, jnp.bool_) else -1
 
 
 def save(run: Trajectory | Sweep, path: str | os.PathLike) -> Path:

@@ -1,4 +1,4 @@
-"""The largest learning rate that is stable now, with an error bar: for whoever has to choose one."""
+"""The largest learning rate that is stable at one point of a run, with an error bar: for whoever has to choose one."""
 
 import inspect
 from collections.abc import Callable
@@ -16,9 +16,11 @@ from scipy.optimize import brentq
 
 from toylab.curvature import EigenPair, top_eigenpair
 from toylab.problems.problem import Problem
-from toylab.rules import filter as filters
-from toylab.rules.edge import EdgeData, RuleStructure, leaf_roles
-from toylab.rules.held import NoLinearEdge, Roles
+from toylab.rules.edge import EdgeData, RuleStructure, edge_data, rule_filter
+from toylab.rules.errors import NoLinearEdge
+from toylab.rules.filter import analyse
+from toylab.rules.limits import limit_state
+from toylab.rules.matrices import StateSpace, state_space
 from toylab.rules.preconditioner import read_inverse_preconditioner, with_coupled_decay
 
 PyTree = Any
@@ -65,7 +67,7 @@ class StepLimit(NamedTuple):
 def max_learning_rate(
     problem: Problem, factory: Factory, params: PyTree, state: PyTree = None, **settings: Any
 ) -> StepLimit:
-    """The learning rate at which the rule `factory(learning_rate, **settings)` is at its edge, here and now.
+    """The learning rate at which the rule `factory(learning_rate, **settings)` is at its edge at one point of a run.
 
     With P and H held as they are at `params` (of `problem`, all its data) and the optimizer's `state` (None: a fresh
     one), every direction oscillates stably below the returned learning rate, and the top one grows above it.  P is
@@ -77,7 +79,7 @@ def max_learning_rate(
     `reference`: where the threshold is reported, and which a state that depends on it was made with.
 
     Error bar: a Ritz value is at most lambda_max, so `upper` = `learning_rate` is a bound up to rounding; `lower` is
-    the learning rate for lambda (1 + residual), a bound if the pair found is the top one.  The likely error is a
+    the learning rate for lambda (1 + residual), a bound if that pair is the top one.  The likely error is a
     fraction residual of the bar.  Where nothing curves upwards the value is what decay alone allows, or inf.
 
     Assumes that P does not depend on the learning rate (checked) and that the threshold falls as it grows.
@@ -86,14 +88,14 @@ def max_learning_rate(
     Raises ValueError for a factory without a learning rate and a P that depends on it; NoLinearEdge (a ValueError).
     """
     family, reference = _family(factory, settings)
-    edge, delay, reached = _analysed(family, reference)
-    transform = family.at(reference)
-    structure = RuleStructure(_roles(family, reference, *_shapes(params)), delay)
+    transform = _built(family, reference)
+    structure, edge = edge_data(transform, params)
+    edge_at = _edges(family, reference)
     state = transform.init(params) if state is None else state
-    numbers = (reference, edge), (reference / 2, edge._replace(impulse=reached(reference / 2)[1]))
+    numbers = (reference, edge), (reference / 2, edge._replace(impulse=edge_at(reference / 2)[1]))
     gradient = problem.gradient(params)
     inverse, dependence = _preconditioner(gradient, params, state, *numbers, family=family, structure=structure)
-    pair = felt_eigenpair(problem, params, inverse, edge.coupled)
+    pair = preconditioned_eigenpair(problem, params, inverse, edge.coupled)
     value, residual, epsilon = float(pair.value), float(pair.residual), float(jnp.finfo(pair.value.dtype).eps)
     sound = np.isfinite(value) and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     if not sound:
@@ -108,7 +110,7 @@ def max_learning_rate(
         )
     rounding = ROUNDING * epsilon * abs(value)
     upper, best, lower = (
-        _solved(reached, sought, reference)
+        _solved(edge_at, sought, reference)
         for sought in (value - rounding, value, value + abs(value) * residual + rounding)
     )
     return StepLimit(
@@ -150,42 +152,34 @@ def _family(factory: Factory, settings: dict[str, Any]) -> tuple[Family, float]:
 
 
 @lru_cache(maxsize=64)
-def _analysed(family: Family, reference: float) -> tuple[EdgeData, int, Callable[[float], tuple[float, float]]]:
-    """EdgeData and delay at the reference, and learning rate -> (threshold, impulse) there; threshold 0 if nothing is
-    stable.
-    """
-    found = filters.held_filter(family.at(reference))
-    weight = jnp.zeros(())
-    roles = filters.roles(family.at(reference), weight)
+def _built(family: Family, reference: float) -> optax.GradientTransformation:
+    """The rule at its reference: one object for equal families, so that it is analysed once."""
+    return family.at(reference)
+
+
+@lru_cache(maxsize=64)
+def _edges(family: Family, reference: float) -> Callable[[float], tuple[float, float]]:
+    """Learning rate -> (threshold, impulse) there; threshold 0 if nothing is stable."""
+    weight, parts = jnp.zeros(()), rule_filter(_built(family, reference)).roles
+    assert parts is not None, "held_filter reads them off the rule"
 
     @jax.jit
-    def space(learning_rate: Array) -> filters.StateSpace:
+    def space(learning_rate: Array) -> StateSpace:
         transform = family.at(learning_rate)
-        return filters.state_space(transform, roles, filters.limit_state(transform, weight, roles))
+        return state_space(transform, parts, limit_state(transform, weight, parts))
 
-    def reached(learning_rate: float) -> tuple[float, float]:
+    def edge_at(learning_rate: float) -> tuple[float, float]:
         try:
-            there = filters.analyse(jax.tree.map(np.asarray, space(learning_rate)))
+            there = analyse(jax.tree.map(np.asarray, space(learning_rate)))
         except NoLinearEdge:
             return 0.0, np.nan
         return there.threshold, there.impulse
 
-    return EdgeData(found.threshold, found.impulse, found.coupled), found.delay, reached
-
-
-@lru_cache(maxsize=64)
-def _roles(family: Family, reference: float, tree: Any, shapes: tuple) -> Roles:
-    params = jax.tree.unflatten(tree, [jnp.zeros(shape, dtype) for shape, dtype in shapes])
-    return leaf_roles(family.at(reference), params)
-
-
-def _shapes(params: PyTree) -> tuple[Any, tuple]:
-    leaves, tree = jax.tree.flatten(params)
-    return tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return edge_at
 
 
 @jax.jit
-def felt_eigenpair(problem: Problem, params: PyTree, inverse: PyTree, coupled: ArrayLike) -> EigenPair:
+def preconditioned_eigenpair(problem: Problem, params: PyTree, inverse: PyTree, coupled: ArrayLike) -> EigenPair:
     """The top eigenpair of P^-1/2 (H + coupled I) P^-1/2 at `params`, from a cold start; `inverse`: the diagonal of
     P^-1, a pytree.  A program of its own, which serves all rules on one problem.
     """
@@ -215,14 +209,14 @@ def _preconditioner(
     return here, jnp.max(jnp.stack(jax.tree.leaves(differences)))
 
 
-def _solved(reached: Callable[[float], tuple[float, float]], value: float, near: float) -> float:
+def _solved(edge_at: Callable[[float], tuple[float, float]], value: float, near: float) -> float:
     """The learning rate whose threshold is `value`; 0 or inf if it lies beyond all numbers."""
 
     def margin(logarithm: float) -> float:
-        threshold = reached(float(np.exp(logarithm)))[0]
+        threshold = edge_at(float(np.exp(logarithm)))[0]
         return float(np.clip(threshold / value - 1, -1, 1)) if value > 0 else float(np.sign(threshold) or -1)
 
-    threshold = reached(near)[0]
+    threshold = edge_at(near)[0]
     reciprocal = threshold > 0 and value > 0 and np.isfinite(threshold)
     guess = float(np.log(near) + (np.log(threshold / value) if reciprocal else 0))
     low, high, width = guess, guess, 1e-6

@@ -16,24 +16,12 @@ from jax.typing import ArrayLike
 from toylab.observing.chosen import Observers, observers
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data_of_runs
-from toylab.training.loop import (
-    Carry,
-    Course,
-    Driven,
-    Partial,
-    Progress,
-    Rule,
-    Schedule,
-    advance,
-    begin,
-    check_problem,
-    check_rule,
-    configuration,
-    drive,
-    last_of,
-    schedule,
-)
+from toylab.training.checks import check_problem, check_rule
+from toylab.training.driver import Driven, Progress, drive, last_of
+from toylab.training.loop import AnalysedRule, Carry, advance, begin
+from toylab.training.options import ObservationPlan, RunOptions, observation_plan
 from toylab.training.records import Status, Sweep
+from toylab.training.runs import Partial, configuration
 
 PyTree = Any
 Factory = Callable[..., optax.GradientTransformation]
@@ -56,55 +44,55 @@ def sweep(
     batch_size: int | None = None,
     batch_seed: int = 0,
 ) -> Sweep:
-    """Train every member of a grid, `factory(**member, **fixed)`, on a problem from every seed.
+    """Train every combination of a grid, `factory(**combination, **fixed)`, on a problem from every seed.
 
-    `grid`: hyperparameter -> its values, one axis each; members are all combinations. The values are data:
+    `grid`: hyperparameter -> its values, one axis each; all combinations are run. The values are data:
     the factory is called inside the compiled program with traced numbers, so new values compile nothing.
     `fixed`: what is not swept and may be no number (`nesterov=True`); part of the program. `problem`: a
     Problem, or a function from a seed to one that can be traced, such as `lambda key: digits_mlp(seed=key)`.
     `seeds`: n for the keys `jax.random.key(0)` ... `key(n - 1)`, or any array to be mapped over along its
-    first axis: keys, spectra, starts. `one_by_one` runs the members one after the other in the same program
+    first axis: keys, spectra, starts. `one_by_one` computes the runs one after the other in the same program
     (`lax.map`) instead of side by side (`vmap`): less memory, and better where batching weights is slow, as with
     convolutions on a CPU. `steps`, `observe`, `every`, `chunk`, `diverge_above`, `progress`, `batch_size` as in
-    `toylab.train`; the latest records have the members' axes. Each seed draws its own mini-batches, the same for all
-    its hyperparameters. A member that diverges freezes and does not touch the others.
+    `toylab.train`; the latest records have the runs' axes. Each seed draws its own mini-batches, the same for all
+    its hyperparameters. A run that diverges freezes and does not touch the others.
 
     Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
     `toylab.train` raises.
     """
-    course = Course(steps, every, chunk, diverge_above, batch_size, batch_seed)
-    runs = sweeping(problem, factory, grid, course, seeds, observe, fixed, one_by_one)
-    return last_of(runs, steps, progress).result()
+    options = RunOptions(steps, every, chunk, diverge_above, batch_size, batch_seed)
+    parts = sweeping(problem, factory, grid, options, seeds, observe, fixed, one_by_one)
+    return last_of(parts, steps, progress).result()
 
 
 def sweeping(
     problem: Source,
     factory: Factory,
     grid: Mapping[str, ArrayLike | Sequence[float]],
-    course: Course,
+    options: RunOptions,
     seeds: int | ArrayLike = 1,
     observe: Observers = observers(),
     fixed: Mapping[str, Any] = {},
     one_by_one: bool = False,
 ) -> Iterator[Partial]:
-    """As `sweep`, one chunk of steps of all members after the other: to look, to save, or to stop in between.
+    """As `sweep`, one chunk of steps of all runs after the other: to look, to save, or to stop in between.
 
     Raises what `sweep` raises: what is wrong with the arguments, at once.
     """
     axes = _checked_grid(grid, factory, fixed)
     keys, make = _checked_seeds(problem, seeds)
-    members = _product(axes)
-    first = {name: values[0] for name, values in members.items()}
+    runs = _product(axes)
+    first = {name: values[0] for name, values in runs.items()}
     data = problem if make is _same else None
     example = make(jax.tree.map(lambda leaf: leaf[0], keys), data)
     check_problem(example)
-    plan, steps = schedule(example, course), course.steps
+    plan, steps = observation_plan(example, options), options.steps
     check_rule(_built(factory, first, fixed), example)
     built = partial(factory, **fixed)
-    structure, numbers = edge_data_of_runs(built, members, example.params) if observe.needs_edge else (None, None)
+    structure, edges = edge_data_of_runs(built, runs, example.params) if observe.needs_edge else (None, None)
     # in the precision of the weights, as plain numbers would act: a wider array would widen the optimizer's state
     precision = jnp.result_type(*jax.tree.leaves(example.params))
-    members = {name: values.astype(precision) for name, values in members.items()}
+    runs = {name: values.astype(precision) for name, values in runs.items()}
     choices = {
         "factory": factory,
         "fixed": _hashable(fixed),
@@ -112,17 +100,17 @@ def sweeping(
         "observe": observe,
         "one_by_one": one_by_one,
     }
-    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(course.batch_seed)))
-    carry = _begin_all(data, (keys, drawing(jnp.arange(len(keys)))), members, **choices)
+    drawing = jax.vmap(partial(jax.random.fold_in, jax.random.key(options.batch_seed)))
+    carry = _begin_all(data, (keys, drawing(jnp.arange(len(keys)))), runs, **choices)
 
     def run_chunk(carry: Carry, start: int, stop: int) -> tuple[Carry, dict[str, Array]]:
-        bound = float(course.diverge_above)
+        bound = float(options.diverge_above)
         return _advance_all(
-            data, keys, members, numbers, carry, start, stop, bound, structure=structure, plan=plan, **choices
+            data, keys, runs, edges, carry, start, stop, bound, structure=structure, plan=plan, **choices
         )
 
     shape = tuple(len(values) for values in axes.values())
-    config = configuration(example, course, observe) | {
+    config = configuration(example, options, observe) | {
         "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
         "fixed": {name: repr(value) for name, value in fixed.items()},
     }
@@ -130,21 +118,22 @@ def sweeping(
     def on_grid(values: Array | np.ndarray) -> Any:
         return values.reshape(*shape, *values.shape[1:])
 
-    def result(now: Driven) -> Sweep:
-        status = np.asarray(now.carry.status)
-        unfinished = (status == Status.completed) & (now.done < steps)
+    def result(so_far: Driven) -> Sweep:
+        status = np.asarray(so_far.carry.status)
+        unfinished = (status == Status.completed) & (so_far.done < steps)
         return Sweep(
-            plan.observed(now.done if unfinished.any() else steps),
-            {name: on_grid(values) for name, values in now.records().items()},
+            plan.observed(so_far.done if unfinished.any() else steps),
+            {name: on_grid(values) for name, values in so_far.records().items()},
             on_grid(np.where(unfinished, int(Status.interrupted), status)),
-            on_grid(np.asarray(now.carry.taken)),
-            jax.tree.map(on_grid, now.carry.params),
-            jax.tree.map(on_grid, now.carry.state),
+            on_grid(np.asarray(so_far.carry.taken)),
+            jax.tree.map(on_grid, so_far.carry.params),
+            jax.tree.map(on_grid, so_far.carry.state),
             config,
             axes,
         )
 
-    return (Partial(now.done, now.latest, partial(result, now)) for now in drive(run_chunk, carry, plan, steps, 2))
+    chunks = drive(run_chunk, carry, plan, steps, 2)
+    return (Partial(so_far.done, so_far.latest, partial(result, so_far)) for so_far in chunks)
 
 
 def _named(factory: Factory, attribute: str) -> str:
@@ -166,7 +155,7 @@ def _mapped(function: Callable, one_by_one: bool) -> Callable:
 def _begin_all(
     data: Problem | None,
     keys: tuple[PyTree, Array],
-    members: dict[str, Array],
+    runs: dict[str, Array],
     *,
     factory: Factory,
     fixed: tuple,
@@ -174,19 +163,19 @@ def _begin_all(
     observe: Observers,
     one_by_one: bool,
 ) -> Carry:
-    def member(hyperparameters: dict[str, Array]) -> Carry:
-        rule = Rule(factory(**hyperparameters, **dict(fixed)), None, None)
+    def of_one(hyperparameters: dict[str, Array]) -> Carry:
+        rule = AnalysedRule(factory(**hyperparameters, **dict(fixed)), None, None)
         return _mapped(lambda both: begin(make(both[0], data), rule, observe, both[1]), one_by_one)(keys)
 
-    return _mapped(member, one_by_one)(members)
+    return _mapped(of_one, one_by_one)(runs)
 
 
 @partial(jax.jit, static_argnames=("factory", "fixed", "make", "observe", "one_by_one", "structure", "plan"))
 def _advance_all(
     data: Problem | None,
     keys: PyTree,
-    members: dict[str, Array],
-    numbers: EdgeData | None,
+    runs: dict[str, Array],
+    edges: EdgeData | None,
     carry: Carry,
     start: int,
     stop: int,
@@ -198,12 +187,12 @@ def _advance_all(
     observe: Observers,
     one_by_one: bool,
     structure: RuleStructure | None,
-    plan: Schedule,
+    plan: ObservationPlan,
 ) -> tuple[Carry, dict[str, Array]]:
     # The problem is made anew inside: what does not depend on the seed then stays one array for the whole batch, and
     # what the loop does not use (the start) is never computed.
-    def member(hyperparameters: dict[str, Array], numbers: EdgeData | None, carry: Carry) -> tuple:
-        rule = Rule(factory(**hyperparameters, **dict(fixed)), structure, numbers)
+    def of_one(hyperparameters: dict[str, Array], edges: EdgeData | None, carry: Carry) -> tuple:
+        rule = AnalysedRule(factory(**hyperparameters, **dict(fixed)), structure, edges)
 
         def one(both: tuple) -> tuple[Carry, dict[str, Array]]:
             key, carry = both
@@ -211,7 +200,7 @@ def _advance_all(
 
         return _mapped(one, one_by_one)((keys, carry))
 
-    return _mapped(lambda batch: member(*batch), one_by_one)((members, numbers, carry))
+    return _mapped(lambda batch: of_one(*batch), one_by_one)((runs, edges, carry))
 
 
 def _product(axes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -242,7 +231,7 @@ def _checked_grid(
         array = np.atleast_1d(np.asarray(values, dtype=float))
         if array.ndim != 1 or not array.size or not np.isfinite(array).all():
             raise ValueError(
-                f"sweep: got {name}={values!r}, needs a list of finite numbers: what is no number goes in fixed"
+                f"sweep: got {name}={values!r}, needs a list of finite edges: what is no number goes in fixed"
             )
         axes[name] = array
     return axes

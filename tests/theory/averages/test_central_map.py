@@ -18,7 +18,8 @@ from theory.errors import NoLinearEdge
 from theory.self_stabilization.multiple_scales import eta as ETA_SYMBOL
 from theory.self_stabilization.multiple_scales import general_motion
 from toylab.optimizers import NAMED
-from toylab.rules.held import classify, held_step
+from toylab.rules.held import held_step
+from toylab.rules.parities import classify
 
 RULES = {
     "gd": {},

@@ -152,10 +152,10 @@ def test_files_of_the_user_prefixes_and_an_interrupt(capsys, folder, monkeypatch
         yield next(parts)
         raise KeyboardInterrupt
 
-    from toylab.training import loop
+    from toylab.training import runs
 
-    original = loop.training
-    monkeypatch.setattr(loop, "training", interrupted)
+    original = runs.training
+    monkeypatch.setattr(runs, "training", interrupted)
     assert main(["train", *BOWL, "--steps", "30", "--out", "stopped", "--json"]) == 130
     out, err = capsys.readouterr()
     told = json.loads(out)

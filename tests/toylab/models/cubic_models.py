@@ -12,7 +12,7 @@ from toylab.models import rollout
 from toylab.optimizers import ema_momentum, scalar_rmsprop
 from toylab.problems import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
-from toylab.rules.held import Roles
+from toylab.rules.parities import Roles
 
 WEIGHTS, STEPS = 5, 40
 """Of every program: weights, and steps of one call."""

@@ -14,7 +14,7 @@ from toylab.models import rollout
 from toylab.models.edge_flow import edge_flow_steps
 from toylab.problems import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
-from toylab.rules.held import Roles
+from toylab.rules.parities import Roles
 
 STEPS = 40
 NOTHING = RuleStructure(Roles((), (), ()), 0)

@@ -6,7 +6,7 @@ import pytest
 
 from toylab.models.mean_step import plain_learning_rate
 from toylab.rules.edge import EdgeData, RuleStructure
-from toylab.rules.held import Roles
+from toylab.rules.parities import Roles
 
 NONE = Roles((), (), ())
 PLAIN = EdgeData(threshold=20.0, impulse=0.1, coupled=0.0, gain=0.1)

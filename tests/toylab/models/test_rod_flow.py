@@ -16,7 +16,7 @@ from toylab.models import rollout
 from toylab.models.rod_flow import SUBSTEPS, rod_flow_steps
 from toylab.problems import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data
-from toylab.rules.held import Roles
+from toylab.rules.parities import Roles
 
 RATE = 0.1
 RULES = {

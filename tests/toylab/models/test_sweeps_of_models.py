@@ -10,7 +10,7 @@ from tests.toylab.models.cubic_models import edge_of, one_eigenvalue, problem
 from toylab.models import central_flow_steps, rollout, stable_flow_steps
 from toylab.models.mean_step import plain_learning_rate
 from toylab.rules.edge import EdgeData, RuleStructure
-from toylab.rules.held import Roles
+from toylab.rules.parities import Roles
 
 STEPS = 12
 

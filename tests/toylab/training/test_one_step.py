@@ -8,7 +8,7 @@ import pytest
 
 import toylab
 from toylab import observe_step, observers, problems
-from toylab.rules.held import NoLinearEdge
+from toylab.rules.errors import NoLinearEdge
 
 STEPS = 5
 CHOICE = observers(edge_ratio=True, step_size=True, grad_norm=True)

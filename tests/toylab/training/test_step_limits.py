@@ -11,7 +11,7 @@ import toylab
 from toylab import filters, problems
 from toylab.curvature import dense_hessian
 from toylab.optimizers import NAMED
-from toylab.rules.held import NoLinearEdge
+from toylab.rules.errors import NoLinearEdge
 from toylab.training.step_limits import max_learning_rate
 
 TOP = 3.0

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from toylab import Problem, Status, observers, problems, sweep, train
-from toylab.training.loop import Course
+from toylab.training.options import RunOptions
 from toylab.training.sweeps import sweeping
 
 SPECTRUM = np.linspace(0.1, 1.0, 18)
@@ -70,7 +70,7 @@ def test_seeds_may_be_spectra() -> None:
 
 def test_a_sweep_that_is_stopped_is_the_beginning_of_the_whole_one() -> None:
     problem, grid = problems.quadratic([1.0]), {"learning_rate": [0.5, 3.0]}
-    parts = list(sweeping(problem, optax.sgd, grid, Course(20, every=4, chunk=4, diverge_above=50.0)))
+    parts = list(sweeping(problem, optax.sgd, grid, RunOptions(20, every=4, chunk=4, diverge_above=50.0)))
     stopped, whole = parts[2].result(), parts[-1].result()
     assert [part.done for part in parts] == [4, 8, 12, 16, 20]
     # at rate 3 the loss is 2^(2 t)/2: it passes 50 at t = 4, within the second chunk

@@ -18,6 +18,7 @@ from toylab.commands.parts.files import writable_folder
 from toylab.commands.parts.refusal import BadInput
 from toylab.commands.parts.resolve import Resolved, built_problem, named_rule, resolved_problem, resolved_rule
 from toylab.commands.parts.settings import LEARNING_RATES, check_hyperparameters, parsed_settings, shared_out
+from toylab.numerics.json_numbers import number_or_null
 
 DEFAULT_OUT = "out/runs"
 
@@ -196,4 +197,4 @@ def plain(value: Any) -> Any:
         return [plain(entry) for entry in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return number_or_null(value) if isinstance(value, float) else value

@@ -26,11 +26,11 @@ SAVE_SECONDS = 5.0
 """How often a run that is still going is saved; less often where saving takes more than a twentieth of the time."""
 
 
-def course(found: Experiment, options: argparse.Namespace, problem: Any) -> Any:
-    """The `toylab.training.loop.Course` that the command line asks for. **Errors:** `BadInput` for a bad bound."""
-    from toylab.training.loop import Course
+def run_options(found: Experiment, options: argparse.Namespace, problem: Any) -> Any:
+    """The `toylab.training.options.RunOptions` of the command line. **Errors:** `BadInput` for a bad bound."""
+    from toylab.training.options import RunOptions
 
-    return Course(
+    return RunOptions(
         options.steps, options.every, diverge_above=loss_bound(options, problem), batch_size=options.batch_size,
         batch_seed=found.seed,
     )  # fmt: skip
@@ -41,7 +41,7 @@ def recorded(
 ) -> tuple[Any, Path]:
     """The result of the run that `begin(observers)` begins, whole or up to Ctrl-C, and the file that holds it.
 
-    `begin` gives `toylab.training.loop.Partial`s; `label` is shown beside the progress; `sweep`: what distinguishes a
+    `begin` gives `toylab.training.runs.Partial`s; `label` is shown beside the progress; `sweep`: what distinguishes a
     sweep from others, for its file's name. **Errors:** `BadInput` for what the library refuses, at once or when the run
     is compiled, for a start that is not finite and for a file that cannot be written.
     """
@@ -85,7 +85,7 @@ def _begun(
     found: Experiment, options: argparse.Namespace, begin: Callable[[Any], Iterator[Any]]
 ) -> tuple[Iterator[Any], Any]:
     """The run as an iterator, and what it records."""
-    from toylab.rules.held import NoLinearEdge
+    from toylab.rules.errors import NoLinearEdge
 
     observers, chosen = chosen_observers(options.observe)
     try:

@@ -156,7 +156,7 @@ def built_problem(problem: Resolved, settings: Mapping[str, Any]) -> Any:
     """
     import jax
 
-    from toylab.training.loop import check_problem
+    from toylab.training.checks import check_problem
 
     given = {name: _fitted(name, value, _parameters(problem).get(name)) for name, value in settings.items()}
     missing = [name for name in problem.required() if name not in given]

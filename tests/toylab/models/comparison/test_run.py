@@ -13,7 +13,7 @@ from toylab import problems
 from toylab.models import central_flow_steps, central_map_steps, rod_flow_steps
 from toylab.models.comparison.run import compare, comparing
 from toylab.optimizers import NAMED
-from toylab.rules.held import NoLinearEdge
+from toylab.rules.errors import NoLinearEdge
 
 
 @pytest.fixture(scope="module")
