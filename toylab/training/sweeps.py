@@ -231,7 +231,7 @@ def _checked_grid(
         array = np.atleast_1d(np.asarray(values, dtype=float))
         if array.ndim != 1 or not array.size or not np.isfinite(array).all():
             raise ValueError(
-                f"sweep: got {name}={values!r}, needs a list of finite edges: what is no number goes in fixed"
+                f"sweep: got {name}={values!r}, needs a list of finite numbers: what is no number goes in fixed"
             )
         axes[name] = array
     return axes
