@@ -1,4 +1,7 @@
-"""Top eigenpairs followed from one point of a run to the next: one product each where that is enough."""
+"""Top eigenpairs followed from one point of a run to the next: one product each where that is enough.
+
+The file is long because it is one algorithm, whose parts (start, correction, search, lookout) share one memory.
+"""
 
 from collections.abc import Callable
 from functools import partial

@@ -9,7 +9,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from toylab.numerics.full_precision import fully_precise
-from toylab.problems.problem import Model, Problem
+from toylab.problems.problem import NetworkLoss, Problem
 
 PyTree = Any
 
@@ -30,12 +30,12 @@ def gauss_newton(problem: Problem, params: PyTree) -> Callable[[PyTree], PyTree]
     problem's `chunk`: 12 GB for the 5,000 of `cifar10_cnn` in float64; `problem.take(jnp.arange(500))` has fewer.
     Source: Schraudolph, Neural Computation 14 (2002) 1723, section 3.
 
-    Raises ValueError if the problem's loss is not a `Model` (apply and criterion) on data.
+    Raises ValueError if the problem's loss is not a `NetworkLoss` (apply and criterion) on data.
     """
-    if not isinstance(problem.loss, Model) or problem.data is None:
+    if not isinstance(problem.loss, NetworkLoss) or problem.data is None:
         raise ValueError(
             f"gauss_newton: got the loss {getattr(problem.loss, '__name__', problem.loss)!r}, needs a network's: "
-            "write Problem(Model(apply, criterion), params, (inputs, targets))"
+            "write Problem(NetworkLoss(apply, criterion), params, (inputs, targets))"
         )
     model, (inputs, targets) = problem.loss, problem.data
     outputs, forward = jax.linearize(lambda weights: model.apply(weights, inputs), params)

@@ -8,6 +8,7 @@ import optax
 from jax import Array
 
 from toylab.curvature import EigenPair
+from toylab.numerics.period_two import midpoint
 from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure
 
@@ -51,7 +52,7 @@ class Moment(NamedTuple):
     @property
     def midpoint(self) -> PyTree:
         """(w_{t-1} + 2 w_t + w_{t+1})/4: the iterate without its oscillation of period two, up to third differences."""
-        return jax.tree.map(lambda a, b, c: (a + 2 * b + c) / 4, self.previous, self.params, self.following)
+        return midpoint(self.previous, self.params, self.following)
 
 
 def step_keys(key: Array, number: Array) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from toylab.observing.observer import Moment, Observer, stateless
-from toylab.problems.problem import Model, Problem
+from toylab.problems.problem import NetworkLoss, Problem
 
 PyTree = Any
 
@@ -45,15 +45,15 @@ def accuracy(problem: Problem, params: PyTree, data: PyTree) -> Array:
     """The fraction of examples (of positions, for sequences) whose largest output is that of the target, (); in the
     problem's chunks.
 
-    Raises ValueError unless the loss is a `Model` with as many outputs as targets, at least two.
+    Raises ValueError unless the loss is a `NetworkLoss` with as many outputs as targets, at least two.
     """
     model = problem.loss
-    if not isinstance(model, Model):
+    if not isinstance(model, NetworkLoss):
         raise ValueError("accuracy needs the network's outputs: make the problem's loss a toylab.problems.Model")
     return problem.mean(lambda examples: _right(model, params, examples), data)
 
 
-def _right(model: Model, params: PyTree, examples: PyTree) -> Array:
+def _right(model: NetworkLoss, params: PyTree, examples: PyTree) -> Array:
     inputs, targets = examples
     outputs = model.apply(params, inputs)
     if outputs.shape != targets.shape or outputs.shape[-1] < 2:

@@ -21,12 +21,12 @@ def is_whole(number: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Model:
+class NetworkLoss:
     """The loss of a network on examples: `criterion(apply(params, inputs), targets)` with data = (inputs, targets).
 
     `apply(params, inputs (n, ...)) -> outputs (n, ...)`, one row for each example whatever the others are;
     `criterion(outputs, targets) -> ()` a mean over the leading axis. As the `loss` of a `Problem` it lets observers see
-    the outputs (accuracy) and curvature see the two halves of the Hessian (Gauss-Newton). Two Models of the same
+    the outputs (accuracy) and curvature see the two halves of the Hessian (Gauss-Newton). Two of the same
     functions are equal, so that a compiled program serves both.
     """
 

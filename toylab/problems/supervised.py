@@ -11,7 +11,7 @@ from jax import Array
 from toylab.problems.criteria import CRITERIA
 from toylab.problems.datasets.dataset import Dataset, Examples
 from toylab.problems.networks.network import Network, known
-from toylab.problems.problem import Model, Problem
+from toylab.problems.problem import NetworkLoss, Problem
 
 
 def learning_problem(
@@ -34,7 +34,7 @@ def learning_problem(
         model, examples = network(), dataset()
         test = None if examples.test is None else _arrays(examples.test)
         params = model.init(as_key(seed))
-        return Problem(Model(model.apply, criterion), params, _arrays(examples.train), name, test, chunk)
+        return Problem(NetworkLoss(model.apply, criterion), params, _arrays(examples.train), name, test, chunk)
 
 
 def as_key(seed: int | Array) -> Array:

@@ -17,7 +17,7 @@ from toylab.curvature import (
     third_derivative,
     top_eigenpairs,
 )
-from toylab.problems.problem import Model
+from toylab.problems.problem import NetworkLoss
 
 
 def apply(params, inputs):
@@ -34,7 +34,7 @@ def network(targets_are_outputs: bool = False) -> Problem:
     inputs, targets = jax.random.normal(keys[2], (7, 3)), jax.random.normal(keys[3], (7, 2))
     if targets_are_outputs:
         targets = apply(params, inputs)
-    return Problem(Model(apply, half_square), params, (inputs, targets))
+    return Problem(NetworkLoss(apply, half_square), params, (inputs, targets))
 
 
 def test_gauss_newton_is_j_transposed_j_and_the_hessian_where_residuals_vanish() -> None:

@@ -19,7 +19,7 @@ from toylab.models.central_map import central_map_steps
 from toylab.optimizers import scalar_rmsprop
 from toylab.problems.criteria import half_square
 from toylab.problems.networks import mlp
-from toylab.problems.problem import Model
+from toylab.problems.problem import NetworkLoss
 
 
 def weights(*first):
@@ -98,7 +98,7 @@ def test_the_loss_of_gradient_descent_falls_along_it_and_the_edge_holds():
 
 
 network = mlp((3, 8, 8, 1))
-error_of = Model(network.apply, half_square)
+error_of = NetworkLoss(network.apply, half_square)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from toylab.problems import cifar10
 from toylab.problems.criteria import CRITERIA
 from toylab.problems.datasets import Dataset
 from toylab.problems.networks import mlp
-from toylab.problems.problem import Model
+from toylab.problems.problem import NetworkLoss
 
 GD = optax.sgd(0.1)
 
@@ -28,7 +28,7 @@ def abstract(chunk: int | None) -> problems.Problem:
     network = mlp((3, 50, 50, 2))
     arrays = tuple(jax.ShapeDtypeStruct((1000, size), float) for size in (3, 2))
     params = jax.eval_shape(network.init, jax.random.key(0))
-    return problems.Problem(Model(network.apply, CRITERIA["mse"]), params, arrays, "", arrays, chunk)
+    return problems.Problem(NetworkLoss(network.apply, CRITERIA["mse"]), params, arrays, "", arrays, chunk)
 
 
 def hessian_product(problem: problems.Problem) -> Any:

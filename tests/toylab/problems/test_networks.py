@@ -12,7 +12,7 @@ from toylab.problems import networks
 from toylab.problems.criteria import CRITERIA
 from toylab.problems.networks.activations import ACTIVATIONS
 from toylab.problems.networks.convolutional import POOLINGS, convolved
-from toylab.problems.problem import Model
+from toylab.problems.problem import NetworkLoss
 
 KINDS = {
     "mlp": (networks.mlp((6, 4, 3)), (6,), (3,)),
@@ -173,7 +173,7 @@ def test_both_precisions_start_at_the_same_point(key: jax.Array) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_precision_stays(kind) -> None:
     network, inside, _ = KINDS[kind]
-    model = Model(network.apply, CRITERIA["cross_entropy"])
+    model = NetworkLoss(network.apply, CRITERIA["cross_entropy"])
 
     def slope(params, inputs):
         return jax.value_and_grad(model)(params, (inputs, jnp.zeros_like(network.apply(params, inputs))))

@@ -13,13 +13,13 @@ from toylab import Problem
 from toylab.optimizers import scalar_rmsprop
 from toylab.problems.criteria import half_square
 from toylab.problems.networks import mlp
-from toylab.problems.problem import Model
+from toylab.problems.problem import NetworkLoss
 
 FOLDER = Path(__file__).parents[2] / "data" / "reference"
 NAMES = ("gd", "scalar_rmsprop", "rmsprop")
 
 network = mlp((48, 16, 16, 4), activation="gelu")
-model = Model(network.apply, half_square)
+model = NetworkLoss(network.apply, half_square)
 
 
 class Begun(NamedTuple):
