@@ -1,6 +1,15 @@
 """A built optimizer as a temporal filter, from its own held step: the numerical road to every edge.
 
-The public door to `toylab.rules`; what the numbers mean stands in `toylab.rules.filter`.
+The public door to `toylab.rules`; `Filter` defines the numbers.
+
+Example:
+    >>> import optax
+    >>> from toylab import filters
+    >>> heavy_ball = filters.held_filter(optax.sgd(0.1, momentum=0.5))
+    >>> round(heavy_ball.threshold, 4), heavy_ball.crossing  # 2 (1 + momentum)/learning_rate
+    (30.0, 'flip')
+    >>> heavy_ball.roles  # the momentum, the one leaf of the state, is fast
+    Roles(autonomous=(), slow=(), fast=(0,))
 """
 
 from toylab.rules.errors import NoLinearEdge

@@ -1,7 +1,14 @@
-"""What trains: named optax factories, and the few that optax lacks.
+"""The optimizers: named optax factories, and the few that optax lacks.
 
 A factory maps hyperparameters to an `optax.GradientTransformation`; adding a rule is one entry of `NAMED`.  Nothing
 about a rule's edge is written here: `theory.edge` and `toylab.filters` read it off the code.
+
+Example:
+    >>> import toylab
+    >>> rule = toylab.optimizers.NAMED["ema_momentum"](0.1, momentum=0.9)
+    >>> run = toylab.train(toylab.problems.quadratic([1.0]), rule, steps=2)
+    >>> round(float(run.params[0]), 4)  # the steps are 0.1 * 0.1 * 1 and 0.1 * (0.9 * 0.1 + 0.1 * 0.99)
+    0.9711
 """
 
 from __future__ import annotations

@@ -1,6 +1,16 @@
 """Curvature without matrices: products, top eigenpairs with their residuals, third derivatives, spectral density.
 
-`follow` tracks eigenpairs along a run, `top_eigenpairs` finds them at one point; both return an `EigenPair`.
+`follow` tracks eigenpairs along a run, `top_eigenpairs` computes them at one point; both return an `EigenPair`.
+
+Example:
+    >>> import jax.numpy as jnp
+    >>> from toylab import curvature, problems
+    >>> problem = problems.quadratic([3.0, 1.0, 0.5])
+    >>> pairs = curvature.top_eigenpairs(problem.hessian(problem.params), jnp.zeros((2, 3)))
+    >>> [round(float(value), 4) for value in pairs.value]
+    [3.0, 1.0]
+    >>> pairs.converged.tolist()
+    [True, True]
 """
 
 from toylab.curvature.eigenpairs import RESTART, EigenPair, top_eigenpair, top_eigenpairs

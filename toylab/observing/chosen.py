@@ -93,6 +93,16 @@ def observers(loss: bool = True, **others: int) -> Observers:
     such a value is a lower bound. `projections_converged` (k,) and `alignment_converged` () say it of the pairs that
     these use. Also False where there is no value.
     An option of False or 0 leaves the observer out. Raises ValueError for an unknown name or a negative option.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> choice = toylab.observers(edge_ratio=True, sharpness=2)
+        >>> run = toylab.train(toylab.problems.quadratic([4.0, 1.0]), optax.sgd(0.25), 3, choice)
+        >>> [[round(float(value), 4) for value in row] for row in run.sharpness]
+        [[4.0, 1.0], [4.0, 1.0], [4.0, 1.0]]
+        >>> [round(float(ratio), 4) for ratio in run.edge_ratio]  # learning_rate sharpness/2
+        [0.5, 0.5, 0.5]
     """
     wanted: dict[str, int] = {"loss": loss, **others}
     for name, option in wanted.items():

@@ -1,5 +1,14 @@
 """The problems that come with the laboratory. One file each: a module of this package whose module-level `PROBLEMS`
-maps names to functions returning a `Problem` is found by itself, and its functions become attributes here.
+maps names to functions returning a `Problem` needs no other registration: its functions become attributes here, and
+entries of `problems.NAMED`.
+
+Example:
+    >>> import toylab
+    >>> problem = toylab.problems.quadratic([1.0, 3.0])
+    >>> round(float(problem.value(problem.params)), 6)  # half the sum of the eigenvalues: the start is (1, 1)
+    2.0
+    >>> "digits_mlp" in toylab.problems.NAMED
+    True
 """
 
 import inspect
@@ -27,7 +36,7 @@ def _named() -> dict[str, Callable[..., Problem]]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "NAMED":  # name -> function that returns the problem; found when first asked for
+    if name == "NAMED":  # name -> function that returns the problem; the files are read at the first call
         return _named()
     if not name.startswith("__") and name in _named():
         return _named()[name]

@@ -56,6 +56,19 @@ class Problem:
     for all of them.
 
     Raises ValueError if `loss` is not callable, if chunk is no whole number, below 1 or given without data.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import toylab
+        >>> def half_square(params, data):
+        ...     inputs, targets = data
+        ...     return 0.5 * jnp.mean((inputs @ params - targets) ** 2)
+        >>> data = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1.0, 1.0])
+        >>> problem = toylab.Problem(half_square, jnp.zeros(2), data)
+        >>> problem.value(problem.params).item()
+        0.5
+        >>> problem.gradient(problem.params).tolist()
+        [-0.5, -1.0]
     """
 
     loss: Callable[..., Array]

@@ -12,6 +12,17 @@ def distance(one: Trajectory, other: Trajectory) -> tuple[np.ndarray, np.ndarray
     estimate with a relative standard deviation of at most sqrt(1/(2k)) (see `toylab.observing.motion.sketch`).
 
     Raises ValueError if a run has no positions, if their sizes differ, or if no step is common.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> problem = toylab.problems.quadratic([1.0])
+        >>> one, other = (
+        ...     toylab.train(problem, optax.sgd(rate), 3, toylab.observers(position=10)) for rate in (0.5, 1.0)
+        ... )
+        >>> steps, apart = toylab.distance(one, other)
+        >>> steps.tolist(), apart.tolist()
+        ([0, 1, 2], [0.0, 0.5, 0.25])
     """
     if any("position" not in run.records for run in (one, other)):
         raise ValueError("distance needs the weights of both runs: record them with observe=observers(position=500)")

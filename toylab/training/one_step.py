@@ -52,6 +52,17 @@ def observe_step(
     Cost: a gradient and the observers' products (edge ratio: one to two for gradient descent, up to five for Adam).
     Raises ValueError for params and state that the transform does not fit; NoLinearEdge (a ValueError) if the edge
     ratio is asked for and the rule has none.
+
+    Example:
+        >>> import jax
+        >>> import optax
+        >>> import toylab
+        >>> problem, rule = toylab.problems.quadratic([4.0, 1.0]), optax.sgd(0.25)
+        >>> params, state = problem.params, rule.init(problem.params)
+        >>> look = jax.jit(lambda params, state: toylab.observe_step(problem, rule, params, state))
+        >>> records, memory = look(params, state)  # which the next look takes, before the next step
+        >>> round(float(records["edge_ratio"]), 4)  # learning_rate sharpness/2
+        0.5
     """
     _check_rule(transform)
     structure, edge = edge_data(transform, params) if observe.needs_edge else (None, None)

@@ -37,6 +37,15 @@ def plateau(steps: np.ndarray, ratio: np.ndarray) -> Plateau:
     A spread over time, not over seeds: correlated pairs make it no standard error of the mean.
 
     Raises ValueError if the shapes differ or no two consecutive steps were recorded.
+
+    Example:
+        >>> import numpy as np
+        >>> import toylab
+        >>> steps = np.arange(40)
+        >>> ratio = np.minimum(steps / 10, 1.0) + 0.25 * (-1.0) ** steps  # a rise, and an oscillation of period two
+        >>> settled = toylab.plateau(steps, ratio)
+        >>> settled.outcome, settled.mean, settled.spread, settled.reached, settled.window
+        ('settled', 1.0, 0.0, 10, (24, 39))
     """
     steps, ratio = np.asarray(steps), np.asarray(ratio, dtype=float)
     if steps.shape != ratio.shape or steps.ndim != 1:

@@ -17,7 +17,16 @@ FORMAT = 1
 
 
 class Status(IntEnum):
-    """How a run ended. Failure is a value: raising is the caller's choice."""
+    """How a run ended. Failure is a value: raising is the caller's choice.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> toylab.train(toylab.problems.quadratic([1.0]), optax.sgd(3.0), 50, diverge_above=100.0).status.name
+        'diverged'
+        >>> toylab.Status.completed == 0
+        True
+    """
 
     completed = 0  # all steps were taken
     diverged = 1  # loss, gradient or parameters left the finite numbers (or the given bound on the loss)
@@ -58,6 +67,17 @@ class Trajectory(_Observed):
     (-1 for counts) after a run froze. `status`: a Status. `taken`: steps taken before the end or the
     freezing. `params`, `state`: the last finite iterate and the optimizer's state there (`state` is not
     stored). `config`: what was run, and with which versions.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> run = toylab.train(toylab.problems.quadratic([1.0]), optax.sgd(0.5), 4)
+        >>> run
+        Trajectory(completed after 4 steps; 4 steps observed: loss)
+        >>> run.steps.tolist(), run.loss.tolist()
+        ([0, 1, 2, 3], [0.5, 0.125, 0.03125, 0.0078125])
+        >>> run.params.tolist()
+        [0.0625]
     """
 
     def __repr__(self) -> str:
@@ -70,6 +90,15 @@ class Sweep(_Observed):
     """Many runs. As a Trajectory, but `status`, `taken` and every record and leaf of `params` and `state`
     have leading axes: one for each entry of `grid` in its order, then one for the seeds. `grid`: name -> the
     values along its axis.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> runs = toylab.sweep(toylab.problems.quadratic([1.0]), optax.sgd, {"learning_rate": [0.5, 1.0]}, steps=3)
+        >>> runs
+        Sweep(2 learning_rate x 1 seeds: 2 completed; 3 steps observed: loss)
+        >>> runs.loss.shape, runs.params[:, 0, 0].tolist()
+        ((2, 1, 3), [0.125, 0.0])
     """
 
     grid: dict[str, np.ndarray] = field(default_factory=dict)
@@ -131,6 +160,16 @@ def load(path: str | os.PathLike) -> Trajectory | Sweep:
     """The run that `save` stored at `path`.
 
     Raises FileNotFoundError, or ValueError if the file is no such record or of a later format.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import optax
+        >>> import toylab
+        >>> run = toylab.train(toylab.problems.quadratic([1.0]), optax.sgd(0.5), 4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again = toylab.load(run.save(pathlib.Path(folder) / "run.npz"))
+        >>> again, bool((again.loss == run.loss).all())
+        (Trajectory(completed after 4 steps; 4 steps observed: loss), True)
     """
     try:
         with np.load(path, allow_pickle=False) as stored:

@@ -46,6 +46,16 @@ def train(
 
     Raises ValueError for steps, every, chunk or batch_size below 1, a batch larger than the data, or for something that
     is no Problem or no optimizer; NoLinearEdge (a ValueError) if the edge ratio is asked for and the rule has none.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> problem = toylab.problems.quadratic([1.0, 2.0])
+        >>> run = toylab.train(problem, optax.sgd(0.5), steps=3, observe=toylab.observers(edge_ratio=True))
+        >>> run.loss.tolist()
+        [1.5, 0.125, 0.03125]
+        >>> [round(float(ratio), 4) for ratio in run.edge_ratio]
+        [0.5, 0.5, 0.5]
     """
     options = RunOptions(steps, every, chunk, diverge_above, batch_size, batch_seed)
     return last_of(training(problem, transform, options, observe), steps, progress).result()

@@ -86,6 +86,16 @@ def max_learning_rate(
     Cost: a cold eigenpair solve, 16 to some hundred Hessian products; the first call for a rule also analyses and
     compiles (seconds).  Not for use under jit: the answer is a number on the host.
     Raises ValueError for a factory without a learning rate and a P that depends on it; NoLinearEdge (a ValueError).
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> problem = toylab.problems.quadratic([4.0, 1.0])
+        >>> limit = toylab.max_learning_rate(problem, optax.sgd, problem.params, momentum=0.5)
+        >>> round(limit.learning_rate, 4)  # 2 (1 + momentum)/sharpness
+        0.75
+        >>> round(limit.preconditioned_sharpness, 4)
+        4.0
     """
     family, reference = _family(factory, settings)
     transform = _built(family, reference)

@@ -59,6 +59,16 @@ def sweep(
 
     Raises ValueError for an empty or misspelt grid, for seeds that do not fit the problem, and what
     `toylab.train` raises.
+
+    Example:
+        >>> import optax
+        >>> import toylab
+        >>> grid = {"learning_rate": [0.5, 1.5, 4.0], "momentum": [0.0, 0.5]}
+        >>> runs = toylab.sweep(toylab.problems.quadratic([1.0]), optax.sgd, grid, 200, diverge_above=100.0)
+        >>> runs.loss.shape  # the grid's axes, the seeds, the observed steps
+        (3, 2, 1, 200)
+        >>> [[toylab.Status(int(status)).name for status in row] for row in runs.status[..., 0]]  # 2 (1 + momentum)
+        [['completed', 'completed'], ['completed', 'completed'], ['diverged', 'diverged']]
     """
     options = RunOptions(steps, every, chunk, diverge_above, batch_size, batch_seed)
     parts = sweeping(problem, factory, grid, options, seeds, observe, fixed, one_by_one)
