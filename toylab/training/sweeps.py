@@ -1,7 +1,5 @@
 """Many runs at once: a grid of hyperparameters times seeds, one compiled program whatever the values."""
 
-import difflib
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -18,14 +15,23 @@ from toylab.problems.problem import Problem
 from toylab.rules.edge import EdgeData, RuleStructure, edge_data_of_runs
 from toylab.training.checks import check_problem, check_rule
 from toylab.training.driver import Driven, Progress, drive, last_of
+from toylab.training.grids import (
+    Factory,
+    Source,
+    built_rule,
+    checked_grid,
+    checked_seeds,
+    combinations,
+    factory_attribute,
+    hashable_settings,
+    same_problem,
+)
 from toylab.training.loop import AnalysedRule, Carry, advance, begin
 from toylab.training.options import ObservationPlan, RunOptions, observation_plan
 from toylab.training.records import Status, Sweep
 from toylab.training.runs import Partial, configuration
 
 PyTree = Any
-Factory = Callable[..., optax.GradientTransformation]
-Source = Problem | Callable[[Any], Problem]
 
 
 def sweep(
@@ -89,15 +95,15 @@ def sweeping(
 
     Raises what `sweep` raises: what is wrong with the arguments, at once.
     """
-    axes = _checked_grid(grid, factory, fixed)
-    keys, make = _checked_seeds(problem, seeds)
-    runs = _product(axes)
+    axes = checked_grid(grid, factory, fixed)
+    keys, make = checked_seeds(problem, seeds)
+    runs = combinations(axes)
     first = {name: values[0] for name, values in runs.items()}
-    data = problem if make is _same else None
+    data = problem if make is same_problem else None
     example = make(jax.tree.map(lambda leaf: leaf[0], keys), data)
     check_problem(example)
     plan, steps = observation_plan(example, options), options.steps
-    check_rule(_built(factory, first, fixed), example)
+    check_rule(built_rule(factory, first, fixed), example)
     built = partial(factory, **fixed)
     structure, edges = edge_data_of_runs(built, runs, example.params) if observe.needs_edge else (None, None)
     # in the precision of the weights, as plain numbers would act: a wider array would widen the optimizer's state
@@ -105,7 +111,7 @@ def sweeping(
     runs = {name: values.astype(precision) for name, values in runs.items()}
     choices = {
         "factory": factory,
-        "fixed": _hashable(fixed),
+        "fixed": hashable_settings(fixed),
         "make": make,
         "observe": observe,
         "one_by_one": one_by_one,
@@ -121,7 +127,7 @@ def sweeping(
 
     shape = tuple(len(values) for values in axes.values())
     config = configuration(example, options, observe) | {
-        "factory": f"{factory.__module__}:{_named(factory, '__qualname__')}",
+        "factory": f"{factory.__module__}:{factory_attribute(factory, '__qualname__')}",
         "fixed": {name: repr(value) for name, value in fixed.items()},
     }
 
@@ -144,16 +150,6 @@ def sweeping(
 
     chunks = drive(run_chunk, carry, plan, steps, 2)
     return (Partial(so_far.done, so_far.latest, partial(result, so_far)) for so_far in chunks)
-
-
-def _named(factory: Factory, attribute: str) -> str:
-    return getattr(factory, attribute, getattr(type(factory), attribute))
-
-
-def _same(seed: PyTree, problem: Problem) -> Problem:
-    """The problem that does not depend on the seed."""
-    del seed
-    return problem
 
 
 def _mapped(function: Callable, one_by_one: bool) -> Callable:
@@ -211,92 +207,3 @@ def _advance_all(
         return _mapped(one, one_by_one)((keys, carry))
 
     return _mapped(lambda batch: of_one(*batch), one_by_one)((runs, edges, carry))
-
-
-def _product(axes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All combinations as flat arrays, the last axis fastest."""
-    meshes = np.meshgrid(*axes.values(), indexing="ij")
-    return {name: mesh.ravel() for name, mesh in zip(axes, meshes, strict=True)}
-
-
-def _checked_grid(
-    grid: Mapping[str, ArrayLike | Sequence[float]], factory: Factory, fixed: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
-    if not callable(factory):
-        raise ValueError(
-            f"sweep: got {type(factory).__name__} as factory, needs a function such as optax.adam, not built"
-        )
-    if not grid:
-        raise ValueError("sweep: got an empty grid, needs at least one axis: try {'learning_rate': [0.1, 0.2]}")
-    parameters = inspect.signature(factory).parameters
-    anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    axes = {}
-    for name, values in grid.items():
-        if name not in parameters and not anything:
-            near = difflib.get_close_matches(name, parameters, 1) or list(parameters)
-            called = _named(factory, "__name__")
-            raise ValueError(f"sweep: {called} has no hyperparameter {name!r}: try {', '.join(near)}")
-        if name in fixed:
-            raise ValueError(f"sweep: {name!r} is in the grid and in fixed: leave it in one of them")
-        array = np.atleast_1d(np.asarray(values, dtype=float))
-        if array.ndim != 1 or not array.size or not np.isfinite(array).all():
-            raise ValueError(
-                f"sweep: got {name}={values!r}, needs a list of finite numbers: what is no number goes in fixed"
-            )
-        axes[name] = array
-    return axes
-
-
-def _checked_seeds(problem: Source, seeds: int | ArrayLike) -> tuple[PyTree, Callable]:
-    """The seeds as an array, and (seed, problem or None) -> Problem."""
-    single = isinstance(seeds, (int, np.integer))
-    if single and seeds < 1:
-        raise ValueError(f"sweep: got seeds={seeds}, needs at least 1")
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds)) if single else jnp.asarray(seeds)
-    if isinstance(problem, Problem):
-        if not (single and seeds == 1):
-            raise ValueError(
-                "sweep: got seeds for a Problem that depends on none: give a function from a seed to a Problem, "
-                "such as lambda key: toylab.problems.digits_mlp(seed=key)"
-            )
-        return keys, _same
-    if not callable(problem):
-        raise ValueError(
-            f"sweep: got {type(problem).__name__} as problem, needs a Problem or a function from a seed to one"
-        )
-    return keys, _Made(problem)
-
-
-class _Made:
-    """`problem(seed)` with the signature of `_same`; equal for equal functions, so that jit recognises it."""
-
-    def __init__(self, problem: Callable[[Any], Problem]):
-        self.problem = problem
-
-    def __call__(self, seed: PyTree, unused: None) -> Problem:
-        return self.problem(seed)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Made) and self.problem == other.problem
-
-    def __hash__(self) -> int:
-        return hash(self.problem)
-
-
-def _built(factory: Factory, first: dict[str, Any], fixed: Mapping[str, Any]) -> optax.GradientTransformation:
-    try:
-        return factory(**first, **fixed)
-    except TypeError as error:
-        raise ValueError(
-            f"sweep: {_named(factory, '__name__')} cannot be called with {', '.join([*first, *fixed])}: {error}"
-        ) from error
-
-
-def _hashable(fixed: Mapping[str, Any]) -> tuple:
-    try:
-        hash(tuple(fixed.items()))
-    except TypeError as error:
-        raise ValueError(
-            f"sweep: fixed values become part of the compiled program and must be hashable: {error}"
-        ) from error
-    return tuple(fixed.items())
