@@ -53,9 +53,8 @@ class Episode(NamedTuple):
 def _runs(name: str, seeds: tuple[int, ...]) -> toylab.Sweep:
     of = CROSSINGS[name]
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    observers = toylab.observers(
-        midpoint_sharpness=1, projections=1, position=64
-    )  # 48 weights: the positions are exact
+    # 48 weights: the positions are exact
+    observers = toylab.observers(midpoint_sharpness=1, projections=1, position=64)
     grid = {"learning_rate": [of.learning_rate]} | {name: [number] for name, number in of.fixed}
     return toylab.sweep(network, NAMED[of.rule], grid, steps=of.steps, seeds=keys, every=1, observe=observers)
 
