@@ -130,6 +130,6 @@ def along(problem, name: str, dtype, rate, settle: int, steps: int, target, coun
 
 def timed(function) -> float:
     """The processor time of one call, already compiled."""
-    begun = time.process_time()
+    start = time.process_time()
     jax.block_until_ready(function())
-    return time.process_time() - begun
+    return time.process_time() - start

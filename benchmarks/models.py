@@ -17,11 +17,11 @@ from toylab.training.environment import environment_record
 def main(path: Path) -> None:
     """Write the records to `path` after each one."""
     jax.config.update("jax_enable_x64", True)
-    found = json.loads(path.read_text())["records"] if path.exists() else []
-    for setting in missing(found):
+    records = json.loads(path.read_text())["records"] if path.exists() else []
+    for setting in missing(records):
         environment = environment_record(seed=0, tier="long", sabotage=False)
-        found.append({**record(setting), "environment": environment})
-        content = {"date": datetime.date.today().isoformat(), "records": found}
+        records.append({**record(setting), "environment": environment})
+        content = {"date": datetime.date.today().isoformat(), "records": records}
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         print(setting.label, flush=True)
 

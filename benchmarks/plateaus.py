@@ -17,15 +17,15 @@ from toylab.training.environment import environment_record
 def main(path: Path) -> None:
     """Write the rows to `path` after each one."""
     jax.config.update("jax_enable_x64", True)
-    found = json.loads(path.read_text())["rows"] if path.exists() else []
+    records = json.loads(path.read_text())["rows"] if path.exists() else []
     for grid in GRIDS:
-        if any(same(grid, one) for one in found):
+        if any(same(grid, one) for one in records):
             continue
-        found += rows([grid])
+        records += rows([grid])
         environment = environment_record(seed=0, tier="long", sabotage=False)
-        content = {"date": datetime.date.today().isoformat(), "environment": environment, "rows": found}
+        content = {"date": datetime.date.today().isoformat(), "environment": environment, "rows": records}
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        print(grid.label, found[-1]["mean"], flush=True)
+        print(grid.label, records[-1]["mean"], flush=True)
 
 
 def same(grid, row: dict) -> bool:

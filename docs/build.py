@@ -47,12 +47,12 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def wanted(page: str) -> list[str]:
     """The names of the tables in a page, in order. Raises PageError for a marker that is not one of a pair."""
-    found = list(BLOCK.finditer(page))
-    inside = [marker for one in found for marker in MARKER.finditer(one["body"])]
+    blocks = list(BLOCK.finditer(page))
+    inside = [marker for one in blocks for marker in MARKER.finditer(one["body"])]
     markers = len(MARKER.findall(page))
-    if inside or markers != 2 * len(found):
+    if inside or markers != 2 * len(blocks):
         raise PageError("the markers do not pair up: write <!-- table: NAME --> and <!-- end -->, a line for each")
-    return [one["name"] for one in found]
+    return [one["name"] for one in blocks]
 
 
 def written(page: str, tables: Mapping[str, Table]) -> str:
@@ -104,7 +104,7 @@ def place(module: str) -> str:
     return f"[{plain(shown.as_posix())}](../{shown.as_posix()})"
 
 
-def said(*arguments: str) -> str:
+def output_of(*arguments: str) -> str:
     """What `toylab ARGUMENTS` prints."""
     from toylab.cli import main
 
@@ -134,7 +134,7 @@ def chapters() -> str:
 
 def topics() -> str:
     """Every topic of claims, with its question and how many claims answer it."""
-    claims = json.loads(said("verify", "--list", "--json"))["claims"]
+    claims = json.loads(output_of("verify", "--list", "--json"))["claims"]
     counts = {topic: sum(one["id"].startswith(topic + "/") for one in claims) for topic in _topics(claims)}
     rows = [
         [f"[{plain(t)}](#{t.replace('_', '-')})", _opening(f"toylab.claims.{t}"), str(n)] for t, n in counts.items()
@@ -144,10 +144,10 @@ def topics() -> str:
 
 def claims() -> str:
     """Every claim under a heading of its topic, by name."""
-    found = json.loads(said("verify", "--list", "--json"))["claims"]
+    listed = json.loads(output_of("verify", "--list", "--json"))["claims"]
     parts = []
-    for topic in _topics(found):
-        mine = sorted((one for one in found if one["id"].startswith(topic + "/")), key=lambda one: one["id"])
+    for topic in _topics(listed):
+        mine = sorted((one for one in listed if one["id"].startswith(topic + "/")), key=lambda one: one["id"])
         rows = [[code(one["id"]), one["kind"], one["tier"], plain(one["statement"])] for one in mine]
         title = f"### {topic.replace('_', ' ')}"
         parts.append(f"{title}\n\n{grid(['claim', 'kind', 'tier', 'statement'], rows)}")
@@ -180,8 +180,8 @@ def records() -> str:
 
 def figures() -> str:
     """Every figure."""
-    found = json.loads(said("figures", "--list", "--json"))["figures"]
-    return grid(["figure", "what it shows"], ([code(one["name"]), plain(one["title"])] for one in found))
+    listed = json.loads(output_of("figures", "--list", "--json"))["figures"]
+    return grid(["figure", "what it shows"], ([code(one["name"]), plain(one["title"])] for one in listed))
 
 
 def models() -> str:
@@ -196,8 +196,8 @@ def model_errors() -> str:
     """The kept comparisons of models with optimizers."""
     from toylab.claims.flows.table import kept, markdown
 
-    found = kept()
-    return f"{markdown(found['records'])}\n\nRuns of {found['date']}."
+    results = kept()
+    return f"{markdown(results['records'])}\n\nRuns of {results['date']}."
 
 
 SHORT = ("gd", "rmsprop", "adam", "heavy_ball")
@@ -208,10 +208,10 @@ def closer() -> str:
     """In short, from the kept comparisons: how many times nearer than the stable flow models end, digits in float64."""
     from toylab.claims.flows.table import kept
 
-    found = kept()
+    results = kept()
     rows = []
     for rule in SHORT:
-        runs = [one for one in found["records"] if _short_run(one["setting"], rule)]
+        runs = [one for one in results["records"] if _short_run(one["setting"], rule)]
         longest = max(one["setting"]["steps"] for one in runs)
         errors = [one["models"] for one in runs if one["setting"]["steps"] == longest]
         cells = [_range([m["distance_ratio"] for seed in errors for m in seed if m["name"] == name]) for name in SHOWN]
@@ -232,20 +232,20 @@ def plateaus() -> str:
     """The kept plateaus of edge ratios on networks."""
     from toylab.claims.networks.table import markdown
 
-    found = json.loads((ROOT / "docs" / "plateaus.json").read_text(encoding="utf-8"))
-    return f"{markdown(found['rows'])}\n\nRuns of {found['date']}."
+    results = json.loads((ROOT / "docs" / "plateaus.json").read_text(encoding="utf-8"))
+    return f"{markdown(results['rows'])}\n\nRuns of {results['date']}."
 
 
 def costs() -> str:
     """The kept measurements of `make bench`."""
-    found = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
-    rows = ([plain(one["name"]), f"{one['measured']:.1f}", one["unit"]] for one in found["rows"])
-    machine = found["machine"]
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
+    rows = ([plain(one["name"]), f"{one['measured']:.1f}", one["unit"]] for one in results["rows"])
+    machine = results["machine"]
     return f"{grid(['what', 'cost', 'unit'], rows)}\n\nOn {machine['cores']} core(s), JAX {machine['jax']}."
 
 
-def _topics(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(one["id"].partition("/")[0] for one in found))
+def _topics(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(one["id"].partition("/")[0] for one in entries))
 
 
 def _opening(module: str) -> str:
@@ -253,8 +253,8 @@ def _opening(module: str) -> str:
 
 
 TABLES: Mapping[str, Table] = {
-    "thresholds": lambda: said("derive", "--table"),
-    "stabilization": lambda: said("derive", "--table", "--stabilization"),
+    "thresholds": lambda: output_of("derive", "--table"),
+    "stabilization": lambda: output_of("derive", "--table", "--stabilization"),
     "closer": closer,
     "models": models,
     "model_errors": model_errors,
@@ -275,16 +275,16 @@ TABLES: Mapping[str, Table] = {
 def main(root: Path = ROOT, tables: Mapping[str, Table] = TABLES) -> int:
     """Write every page that says something else than the program; 0, or 2 if a page cannot be written."""
     once = {name: cache(table) for name, table in tables.items()}
-    found = {path: path.read_text(encoding="utf-8") for path in pages(root)}
+    texts = {path: path.read_text(encoding="utf-8") for path in pages(root)}
     new = {}
-    for path, text in found.items():
+    for path, text in texts.items():
         try:
             new[path] = written(text, once)
         except PageError as error:
             print(f"{path.relative_to(root)}: {error}", file=sys.stderr)
             return 2
     for path, text in new.items():
-        if text != found[path]:
+        if text != texts[path]:
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path.relative_to(root)}")
     return 0

@@ -57,7 +57,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         "momenta": np.array(MOMENTA),
         "rates": np.array(LEARNING_RATES),
         "preconditioned": run.preconditioned_sharpness[:, 0].reshape(*shape, -1),
-        "plateau": np.nan_to_num([(found.mean, found.spread) for found in settled]).reshape(*shape, 2),
+        "plateau": np.nan_to_num([(one.mean, one.spread) for one in settled]).reshape(*shape, 2),
         "k": np.array([_critical(edge, value) for value in MOMENTA]),
         "curve": np.stack([b1, [_critical(edge, value) for value in b1]]),
     }
@@ -94,14 +94,14 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     levels.plot(*data["curve"], **style.LEVEL)
     levels.sharey(momenta)
     levels.tick_params(labelleft=False)
-    for b1, k, found, colour in zip(data["momenta"], data["k"], data["plateau"], RATES, strict=True):
-        for (mean, spread), shift, marker in zip(found, (-0.012, 0, 0.012), "osD", strict=True):
+    for b1, k, plateau, colour in zip(data["momenta"], data["k"], data["plateau"], RATES, strict=True):
+        for (mean, spread), shift, marker in zip(plateau, (-0.012, 0, 0.012), "osD", strict=True):
             if mean:
                 levels.errorbar(
                     b1 + shift, k * mean, k * spread, color=colour, marker=marker, markersize=3.5,
                     markerfacecolor="white", linewidth=0.8, zorder=3,
                 )  # fmt: skip
-        reached = found[found[:, 0] > 0, 0]
+        reached = plateau[plateau[:, 0] > 0, 0]
         if reached.size:
             levels.annotate(
                 rf"${reached.mean():.2f}\,k^*$", (b1, k), (7, -4) if b1 < 0.8 else (-9, 0), textcoords="offset points",

@@ -46,20 +46,20 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         theorem = mean_square_edge(NAMED[rule])
         data[f"{rule}_edge"] = np.array(cached_edge(NAMED[rule]).at(**named).k)
         arrays = {name: np.array([value]) for name, value in named.items()}
-        found: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
+        edges_by_way: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
         for b in few:  # all batches are run: no more than 8^3 sequences of independent draws
             groups = [lab.all_batches(8, int(b), independent) for independent in (False, True)[: 2 if b <= 3 else 1]]
             edges = ETA * lab.critical_scale(rule, arrays, CURVATURES[None], groups)[0]
-            for way, edge in zip(found, edges, strict=False):
-                found[way].append((b, edge))
-        for way, seen in found.items():
+            for way, edge in zip(edges_by_way, edges, strict=False):
+                edges_by_way[way].append((b, edge))
+        for way, points in edges_by_way.items():
             variance = formula.numeric(f"{way}_replacement")
-            told = [
+            predicted = [
                 ETA * theorem.at(float(variance(examples=8, batch=int(b), spread=spread)) / mean**2, **named)
                 for b in data["sizes"]
             ]
-            data[f"{rule}_{way}_told"] = np.array(told)
-            data[f"{rule}_{way}_found"] = np.array(seen, dtype=float).T
+            data[f"{rule}_{way}_told"] = np.array(predicted)
+            data[f"{rule}_{way}_found"] = np.array(points, dtype=float).T
     data |= _two_edges(quick)
     data |= _gaps(quick)
     return data
@@ -83,14 +83,14 @@ def _two_edges(quick: bool) -> dict[str, np.ndarray]:
     both = np.concatenate([batches, 1 - batches], axis=1)
     pairs = 1 + np.sqrt(VARIANCES)[:, None] * np.array([-1.0, 1.0])[None]
     moments = ETA * lab.critical_scale("gd", {"learning_rate": np.full(len(pairs), ETA)}, pairs, [pair])[:, 0]
-    found = []
+    edges = []
     for curves, at in zip(pairs, moments, strict=True):
         bottom, top = 1.8, 3.2
         for _ in range(10):
             middle = (bottom + top) / 2
             grows = lab.exponents("gd", {"learning_rate": ETA}, middle / ETA * curves, both).mean() > 0
             bottom, top = (bottom, middle) if grows else (middle, top)
-        found.append([at, (bottom + top) / 2])
+        edges.append([at, (bottom + top) / 2])
     split = edge_splitting(NAMED["gd"])
     slope = float(split.numeric("almost_sure")(learning_rate=ETA, relative_variance=1.0))
     critical = float(cached_edge(NAMED["gd"]).at(learning_rate=ETA).k)
@@ -101,7 +101,7 @@ def _two_edges(quick: bool) -> dict[str, np.ndarray]:
         "slope": np.array(slope * critical),
         "critical": np.array(critical),
         "seen_variances": VARIANCES,
-        "two_found": np.array(found),
+        "two_found": np.array(edges),
     }
 
 
@@ -129,13 +129,13 @@ def _gaps(quick: bool) -> dict[str, np.ndarray]:
             "curvature_noise": 0 * same,
         }
         burns = np.full(len(LEVELS), steps // 5)
-        found, _ = lab.run_edges(rule, jnp.asarray(burns), named, models, jnp.asarray(batches))
-        y, yy = np.moveaxis(np.asarray(found).mean(axis=1), -1, 0)[:2]
+        means, _ = lab.run_edges(rule, jnp.asarray(burns), named, models, jnp.asarray(batches))
+        y, yy = np.moveaxis(np.asarray(means).mean(axis=1), -1, 0)[:2]
         inputs: dict[str, Any] = {"sharpening_rate": rate, "grad_sharpness_sq": SQUARE}
-        told = [float(law.numeric("gap")(**named, **inputs, gradient_noise=s)) for s in noises]
+        predicted = [float(law.numeric("gap")(**named, **inputs, gradient_noise=s)) for s in noises]
         width = float(law.numeric("sharpness_variance")(**named, **inputs, gradient_noise=1.0)) ** 0.5
         out[f"{rule}_gap_found"] = np.stack([-y, np.sqrt(yy - y**2)]) / np.sqrt(rate)
-        out[f"{rule}_gap_told"] = np.stack([np.array(told), width * same]) / np.sqrt(rate)
+        out[f"{rule}_gap_told"] = np.stack([np.array(predicted), width * same]) / np.sqrt(rate)
         if rule == "gd":
             more = [float(law.numeric("gap_corrected")(**named, **inputs, gradient_noise=s)) for s in noises]
             out["gd_gap_corrected"] = np.array(more) / np.sqrt(rate)
@@ -182,7 +182,7 @@ def _draw_batch(axes: Axes, data: Mapping[str, np.ndarray]) -> None:
 
 
 def _draw_two(axes: Axes, data: Mapping[str, np.ndarray]) -> None:
-    c, found = data["variances"], data["two_found"]
+    c, edges = data["variances"], data["two_found"]
     critical, slope = float(data["critical"]), float(data["slope"])
     axes.fill_between(c, data["moments_told"], data["almost_told"], color="#e8e8e8", linewidth=0)
     axes.axhline(critical, color=style.GREY, linewidth=0.6)
@@ -190,8 +190,8 @@ def _draw_two(axes: Axes, data: Mapping[str, np.ndarray]) -> None:
     axes.plot(c, critical - slope * c, color=style.GREY, linewidth=0.6, linestyle=(0, (1.0, 1.3)))
     axes.plot(c, data["almost_told"], **style.LEVEL)
     axes.plot(c, data["moments_told"], **style.LEVEL)
-    axes.plot(data["seen_variances"], found[:, 1], "D", color=style.ORANGE, markersize=3.4)
-    axes.plot(data["seen_variances"], found[:, 0], "o", color=style.BLUE, markersize=3.6)
+    axes.plot(data["seen_variances"], edges[:, 1], "D", color=style.ORANGE, markersize=3.4)
+    axes.plot(data["seen_variances"], edges[:, 0], "o", color=style.BLUE, markersize=3.6)
     axes.set(xlabel="relative variance $c = v/a^2$", ylabel=r"critical $\eta\, a$", xlim=(0, 0.24), ylim=(1.46, 2.72))
     axes.text(0.015, 2.42, "single runs grow\n(almost surely)", color=style.ORANGE)
     axes.text(0.015, 1.56, "second moments fade", color=style.BLUE)

@@ -41,7 +41,7 @@ def _late(rule: str, settings: dict[str, float], jet: tuple[float, ...], etas: A
     def run(eta: Array, start: Array) -> Array:
         problem = quartic(*jet, start)
         kernel = discrete_steps(problem, NAMED[rule](learning_rate=eta, **settings))
-        state = lax.fori_loop(0, steps, lambda _, now: kernel.step(now)[0], kernel.init(problem.params))
+        state = lax.fori_loop(0, steps, lambda _, state: kernel.step(state)[0], kernel.init(problem.params))
         return rollout(kernel, state, KEPT)[1].params
 
     return jax.jit(jax.vmap(jax.vmap(run, (None, 0)), (0, None)))(etas, starts)

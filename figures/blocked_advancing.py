@@ -31,10 +31,10 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     `gd_threshold`, the sharpness at GD's edge, derived.
     """
     steps = STEPS // 3 if quick else STEPS
-    seen = toylab.observers(loss=True, sharpness=1, edge_ratio=True)
+    observers = toylab.observers(loss=True, sharpness=1, edge_ratio=True)
     adam = {"learning_rate": [ADAM_ETA], "b2": [B2], "at": [AT, NEVER]}
-    gd = toylab.sweep(regression, NAMED["gd"], {"learning_rate": [GD_ETA]}, steps, every=EVERY, observe=seen)
-    adams = toylab.sweep(regression, freezing("adam"), adam, steps, every=EVERY, observe=seen)
+    gd = toylab.sweep(regression, NAMED["gd"], {"learning_rate": [GD_ETA]}, steps, every=EVERY, observe=observers)
+    adams = toylab.sweep(regression, freezing("adam"), adam, steps, every=EVERY, observe=observers)
     data: dict[str, np.ndarray] = {}
     for name, run, index in (("gd", gd, (0, 0)), ("frozen", adams, (0, 0, 0, 0)), ("adam", adams, (0, 0, 1, 0))):
         data |= {

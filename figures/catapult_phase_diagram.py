@@ -40,7 +40,7 @@ def _net(a: Array, share: Array) -> tuple[Array, Array]:
     return jnp.stack([p, q], -1) / 2, jnp.stack([p, -q], -1) / 2 + zero[..., None]
 
 
-def _seen(params: tuple[Array, Array]) -> tuple[Array, Array]:
+def _output_and_curvature(params: tuple[Array, Array]) -> tuple[Array, Array]:
     u, v = params
     return jnp.sum(u * v) / 2, (jnp.sum(u * u) + jnp.sum(v * v)) / 2
 
@@ -56,7 +56,7 @@ def _kernel(rule: str, a: Array, share: Array) -> Any:
 def _landings(rule: str, a: Array, share: Array, steps: int) -> tuple[Array, Array]:
     def one(a: Array, share: Array) -> tuple[Array, Array]:
         kernel, state = _kernel(rule, a, share)
-        return _seen(lax.fori_loop(0, steps, lambda _, now: kernel.step(now)[0], state).params)
+        return _output_and_curvature(lax.fori_loop(0, steps, lambda _, state: kernel.step(state)[0], state).params)
 
     return jax.vmap(one)(a, share)
 
@@ -66,7 +66,7 @@ def _runs(rule: str, a: Array, share: Array) -> tuple[Array, Array]:
     def one(a: Array, share: Array) -> tuple[Array, Array]:
         kernel, state = _kernel(rule, a, share)
         _, visited = rollout(kernel, state, STEPS)
-        return visited.loss, jax.vmap(_seen)(visited.params)[1]
+        return visited.loss, jax.vmap(_output_and_curvature)(visited.params)[1]
 
     return jax.vmap(one)(a, share)
 

@@ -69,9 +69,9 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     swing, near, losses = right.subplots(3, 1, sharex=True)
     end = data["steps"][-1] + 1
     for axes, name in ((loss, "loss"), (sharp, "sharpness")):
-        seen, inside = paired(data["steps"], data[name]), paired(data["zoom_steps"], data[f"zoom_{name}"])
-        order = np.argsort(times := np.concatenate([seen[0], inside[0]]))
-        axes.plot(times[order], np.concatenate([seen[1], inside[1]])[order], color=style.BLUE)
+        outside, inside = paired(data["steps"], data[name]), paired(data["zoom_steps"], data[f"zoom_{name}"])
+        order = np.argsort(times := np.concatenate([outside[0], inside[0]]))
+        axes.plot(times[order], np.concatenate([outside[1], inside[1]])[order], color=style.BLUE)
         axes.axvspan(data["zoom_steps"][0], data["zoom_steps"][-1], color="0.85", linewidth=0)
     loss.set(ylabel="loss $L$", yscale="log")
     sharp.set(

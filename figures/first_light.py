@@ -54,7 +54,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         run = toylab.train(digits_mlp(), transform, steps, observe=observe, every=EVERY)
         settled = toylab.plateau(run.steps, run.edge_ratio)
         bare = not roles(transform, jnp.zeros(())).slow
-        found = {
+        arrays = {
             "steps": run.steps,
             "loss": run.loss,
             "sharpness": run.sharpness[:, 0],
@@ -63,7 +63,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
             "outcome": settled.outcome,
             "threshold": held_filter(transform).threshold if bare else np.nan,
         }
-        data |= {f"{column.rule}_{name}": np.asarray(value) for name, value in found.items()}
+        data |= {f"{column.rule}_{name}": np.asarray(value) for name, value in arrays.items()}
     return data
 
 

@@ -44,16 +44,16 @@ def arrays(setting: Setting, quick: bool) -> dict[str, np.ndarray]:
     if quick:
         small = (("hidden", (4,)), ("loss", "mse"), ("examples", 20))
         setting = replace(setting, steps=40, count=2, settings=small)
-    found = compared(setting)
+    comparison = compared(setting)
     data = {
         "start": np.array(setting.warm_up),
         "eta": np.array(setting.learning_rate),
-        "times": found.times,
-        "loss": np.asarray(found.measured.loss),
-        "edges": np.asarray(found.measured.edge_ratios),
-        "variance": np.asarray(found.measured.variance),
+        "times": comparison.times,
+        "loss": np.asarray(comparison.measured.loss),
+        "edges": np.asarray(comparison.measured.edge_ratios),
+        "variance": np.asarray(comparison.measured.variance),
     }
-    for run in found.runs:
+    for run in comparison.runs:
         data[f"{run.name}_distance"] = run.distances
         if run.name == TWIN:  # a run of the optimizer, which predicts no averages
             continue

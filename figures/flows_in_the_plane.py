@@ -80,13 +80,13 @@ def animate(data: Mapping[str, np.ndarray]) -> FuncAnimation:
         lines[name] = path, sharpness, head
 
     def frame(number: int) -> list[Line2D]:
-        now = max(2, (number + 1) * length // FRAMES)
+        length_shown = max(2, (number + 1) * length // FRAMES)
         for name, (path, sharpness, head) in lines.items():
-            x, y = data[f"{name}_path"][:now].T
+            x, y = data[f"{name}_path"][:length_shown].T
             shown = slice(-TAIL if name == "optimizer" else 0, None)
             path.set_data(x[shown], y[shown])
             head.set_data(x[-1:], y[-1:])
-            sharpness.set_data(np.arange(now), data[f"{name}_sharpness"][:now])
+            sharpness.set_data(np.arange(length_shown), data[f"{name}_sharpness"][:length_shown])
         return [line for three in lines.values() for line in three]
 
     return FuncAnimation(figure, frame, frames=FRAMES, interval=60, blit=False)

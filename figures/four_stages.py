@@ -47,7 +47,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         centre = kernel.init(problem.params).centre
         off = START[0] * jnp.sqrt(2 * alpha) * centre.here.vectors[0] + jnp.zeros(4).at[1].set(START[1] * alpha**0.5)
         first = centre.params + off
-        found = rollout(kernel, kernel.init(first, centre.params), STEPS)[1]
+        predicted = rollout(kernel, kernel.init(first, centre.params), STEPS)[1]
         visited = rollout(real, real.init(first), STEPS)[1]
 
         def local(w: Array) -> tuple[Array, Array, Array, Array]:
@@ -56,20 +56,20 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
             steepening = jax.grad(lambda v: u @ problem.hvp(v, u))(w)
             return values[-1], u, problem.gradient(w), steepening
 
-        both = jax.vmap(jax.vmap(local))(jnp.stack([visited.params, found.centre.params]))
+        both = jax.vmap(jax.vmap(local))(jnp.stack([visited.params, predicted.centre.params]))
         sharpness, gradients, steepenings = both[0][0], both[2][0], both[3][0]
         # at the constrained trajectory, the eigenvectors in one orientation
         tops, pushes = both[1][1], both[3][1]
         tops = tops * jnp.sign(tops @ centre.here.vectors[0])[:, None]
-        away = visited.params - found.centre.params
+        away = visited.params - predicted.centre.params
         x = jnp.sum(away * tops, axis=1)
         y = jnp.sum(away * (pushes - jnp.sum(pushes * tops, axis=1, keepdims=True) * tops), axis=1)
         middle, across = _middle(gradients), _middle(steepenings)
         norms = jnp.linalg.norm(middle, axis=1) * jnp.linalg.norm(across, axis=1)
-        return found, visited.loss, sharpness, x, y, jnp.sum(middle * across, axis=1) / norms
+        return predicted, visited.loss, sharpness, x, y, jnp.sum(middle * across, axis=1) / norms
 
-    found, loss, sharpness, x, y, cosine = run()
-    delta = np.sqrt(np.asarray(found.centre.variance))
+    prediction, loss, sharpness, x, y, cosine = run()
+    delta = np.sqrt(np.asarray(prediction.centre.variance))
     above, wide = np.asarray(y) > 0, np.abs(np.asarray(x)) > delta
     return {
         "eta": np.array(ETA),
@@ -80,11 +80,11 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         "sharpness": np.asarray(sharpness),
         "cosine": np.asarray(cosine),
         "delta": delta,
-        "held_loss": np.asarray(found.centre.loss),
-        "predicted_x": np.asarray(found.x),
-        "predicted_loss": np.asarray(found.loss),
+        "held_loss": np.asarray(prediction.centre.loss),
+        "predicted_x": np.asarray(prediction.x),
+        "predicted_loss": np.asarray(prediction.loss),
         "middle_sharpness": np.asarray(_middle(sharpness)),
-        "predicted_sharpness": np.asarray(_middle(found.sharpness)),
+        "predicted_sharpness": np.asarray(_middle(prediction.sharpness)),
     }
 
 

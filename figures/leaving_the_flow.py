@@ -44,7 +44,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         max(DIVISORS) * (times - 1) + 1,
         observe=toylab.observers(loss=True, sharpness=1, position=SIZE),
     )
-    places, sharpness, loss = (np.asarray(found) for found in _flow(problem, times))
+    places, sharpness, loss = (np.asarray(array) for array in _flow(problem, times))
     at = [np.arange(times) * divisor for divisor in DIVISORS]
     return {
         "times": np.arange(times),
@@ -62,8 +62,8 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
 def _flow(problem: toylab.Problem, times: int) -> tuple[Array, Array, Array]:
     """Weights (T, p), sharpness and loss (T,) of the flow at whole times."""
     kernel = gradient_flow_steps(problem, jnp.ones(()), fraction=0.5)
-    seen = rollout(kernel, kernel.init(problem.params), times)[1]
-    return jax.vmap(partial(sketch, size=SIZE))(seen.params), seen.sharpness, seen.loss
+    flow = rollout(kernel, kernel.init(problem.params), times)[1]
+    return jax.vmap(partial(sketch, size=SIZE))(flow.params), flow.sharpness, flow.loss
 
 
 @style.styled

@@ -31,22 +31,24 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     GD also `gd_felt` (sizes, T), the batch sharpness over the same threshold; `sizes`. One start, one sequence of
     batches for each size.
     """
-    sizes, found = QUICK_SIZES if quick else SIZES, {}
+    sizes, data = QUICK_SIZES if quick else SIZES, {}
     problem = digits_mlp(hidden=HIDDEN, examples=EXAMPLES)
     for rule in ("gd",) if quick else RULES:
         settings, steps = RULES[rule]
         transform = NAMED[rule](**settings)
         runs = []
         for size in sizes:
-            seen = toylab.observers(edge_ratio=True, batch_sharpness=size if rule == "gd" else 0)
-            runs.append(toylab.train(problem, transform, 60 if quick else steps, seen, every=EVERY, batch_size=size))
-        found[f"{rule}_steps"] = runs[0].steps
-        found[f"{rule}_ratio"] = np.array([run.edge_ratio for run in runs])
+            observers = toylab.observers(edge_ratio=True, batch_sharpness=size if rule == "gd" else 0)
+            runs.append(
+                toylab.train(problem, transform, 60 if quick else steps, observers, every=EVERY, batch_size=size)
+            )
+        data[f"{rule}_steps"] = runs[0].steps
+        data[f"{rule}_ratio"] = np.array([run.edge_ratio for run in runs])
         if rule == "gd":
             thresholds = [run.preconditioned_sharpness / run.edge_ratio for run in runs]
             pairs = zip(runs, thresholds, strict=True)
-            found["gd_felt"] = np.array([run.batch_sharpness / threshold for run, threshold in pairs])
-    return found | {"sizes": np.array(sizes)}
+            data["gd_felt"] = np.array([run.batch_sharpness / threshold for run, threshold in pairs])
+    return data | {"sizes": np.array(sizes)}
 
 
 def smoothed(values: np.ndarray, width: int = 10) -> np.ndarray:

@@ -61,14 +61,14 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     distance at the end over the distance travelled (nan for a model that diverged), and KEY_cost (M, seeds), gradients
     a step; `quick` is the same."""
     del quick
-    records, found = kept()["records"], {}
+    records, data = kept()["records"], {}
     for panel in PANELS:
         seeds = [{own["name"]: own for own in one["models"]} for one in panel.kept(records)]
         names = list(seeds[0])
-        found[f"{panel.key}_models"] = np.array(names)
+        data[f"{panel.key}_models"] = np.array(names)
         for key, column in {"error": "distance", "cost": "gradients_per_step"}.items():
-            found[f"{panel.key}_{key}"] = np.array([[one[name][column] for one in seeds] for name in names], float)
-    return found
+            data[f"{panel.key}_{key}"] = np.array([[one[name][column] for one in seeds] for name in names], float)
+    return data
 
 
 @style.styled

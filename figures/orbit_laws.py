@@ -90,8 +90,8 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     }
     for i, rule in enumerate(rules):
         mine = levels[i :: len(rules)]
-        found = {"levels": mine} | orbits(rule, mine, 4e-3 if quick else 1e-3)
-        data |= {f"{rule.name}_{name}": array for name, array in found.items()}
+        arrays = {"levels": mine} | orbits(rule, mine, 4e-3 if quick else 1e-3)
+        data |= {f"{rule.name}_{name}": array for name, array in arrays.items()}
     data["memories"], data["memory"] = MEMORIES, np.linspace(0, 0.96, 97)
     for family in families:
         data[f"{family.name}_drift"] = drift(family.name, family.swept, data["memory"])
@@ -123,12 +123,12 @@ def orbits(rule: Rule, levels: np.ndarray, turn: float) -> dict[str, np.ndarray]
     point = point_of(rule.name, rule.settings)
     numbers = theorem(rule.name).at(**point)
     alpha = alpha_of(numbers, turn)
-    made = toys(rule.name, [point] * len(levels), [{"alpha": alpha}] * len(levels))
+    members = toys(rule.name, [point] * len(levels), [{"alpha": alpha}] * len(levels))
     quiet = np.sqrt(2 * alpha * np.exp(closed.branch(levels, -1)))
     start = UNIT * np.stack([quiet, np.zeros(len(levels))], axis=1)
     steps = int(1.7 * closed.period(levels.max()) / turn)
-    found = toy.orbits(rule.name, made.hyperparameters, made.model, start, steps)
-    turns = [toy.turn(a / UNIT, s / UNIT) for a, s in zip(found.amplitude, found.level, strict=True)]
+    orbit = toy.orbits(rule.name, members.hyperparameters, members.model, start, steps)
+    turns = [toy.turn(a / UNIT, s / UNIT) for a, s in zip(orbit.amplitude, orbit.level, strict=True)]
     squares = np.array([one.squares[:2] for one in turns]) / (2 * alpha)
     highest = np.array([one.levels[1] for one in turns]) ** 2 * numbers.kappa / (numbers.gain * alpha)
     return {
@@ -140,28 +140,28 @@ def orbits(rule: Rule, levels: np.ndarray, turn: float) -> dict[str, np.ndarray]
 
 def drift(rule: str, swept: str, values: np.ndarray) -> np.ndarray:
     """Derived growth of small orbits per step in units of eta^2 alpha: kappa Lambda."""
-    found = theorem(rule)
-    assert found.kappa is not None and found.lag is not None, "every rule drawn here crosses by a flip"
-    return _swept(rule, found.kappa * found.lag, swept, values)
+    stabilization = theorem(rule)
+    assert stabilization.kappa is not None and stabilization.lag is not None, "every rule drawn here crosses by a flip"
+    return _swept(rule, stabilization.kappa * stabilization.lag, swept, values)
 
 
 def formula(rule: str) -> str:
     """kappa Lambda as LaTeX; empty where it is long."""
-    found = theorem(rule)
-    assert found.kappa is not None and found.lag is not None, "every rule drawn here crosses by a flip"
-    latex = sp.latex(found.kappa * found.lag, order="rev-lex").replace(r"\frac", r"\dfrac")
+    stabilization = theorem(rule)
+    assert stabilization.kappa is not None and stabilization.lag is not None, "every rule drawn here crosses by a flip"
+    latex = sp.latex(stabilization.kappa * stabilization.lag, order="rev-lex").replace(r"\frac", r"\dfrac")
     return latex if len(latex) < 60 else ""
 
 
 def growth(rule: str, swept: str, values: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """The same measured where small orbits turn by ``turns``: Floquet exponents of the 2-cycle of the rule's step."""
-    found = theorem(rule)
-    assert found.kappa is not None, "every rule drawn here crosses by a flip"
+    stabilization = theorem(rule)
+    assert stabilization.kappa is not None, "every rule drawn here crosses by a flip"
     points = [point_of(rule, {swept: float(value)}) for value in values]
-    alpha = turns**2 / (2 * ETA**2 * _swept(rule, found.kappa * found.gain, swept, values))
-    made = toys(rule, points, [{"alpha": one} for one in alpha.tolist()])
-    cycle = toy.two_cycles(rule, made.hyperparameters, made.model, made.start)
-    return toy.swinging(cycle.multipliers)[:, 0] / (ETA**2 * made.alpha)
+    alpha = turns**2 / (2 * ETA**2 * _swept(rule, stabilization.kappa * stabilization.gain, swept, values))
+    members = toys(rule, points, [{"alpha": one} for one in alpha.tolist()])
+    cycle = toy.two_cycles(rule, members.hyperparameters, members.model, members.start)
+    return toy.swinging(cycle.multipliers)[:, 0] / (ETA**2 * members.alpha)
 
 
 def _swept(rule: str, expression: sp.Expr, swept: str, values: np.ndarray) -> np.ndarray:
@@ -173,11 +173,11 @@ def _swept(rule: str, expression: sp.Expr, swept: str, values: np.ndarray) -> np
 
 def still(rule: str, swept: str) -> float:
     """The positive root of the derived Lambda in the hyperparameter, the others at their reference values."""
-    found = theorem(rule)
-    assert found.lag is not None, "every rule drawn here crosses by a flip"
-    symbols = found.edge.symbols
-    others = {symbols[name]: sp.sympify(value) for name, value in found.edge.reference.items() if name != swept}
-    over = sp.Poly(sp.numer(sp.together(found.lag.xreplace(others))), symbols[swept])
+    stabilization = theorem(rule)
+    assert stabilization.lag is not None, "every rule drawn here crosses by a flip"
+    symbols = stabilization.edge.symbols
+    others = {symbols[name]: sp.sympify(value) for name, value in stabilization.edge.reference.items() if name != swept}
+    over = sp.Poly(sp.numer(sp.together(stabilization.lag.xreplace(others))), symbols[swept])
     (root,) = (root for root in map(complex, over.nroots()) if abs(root.imag) < 1e-12 and root.real > 0)
     return root.real
 

@@ -84,13 +84,13 @@ class Row(NamedTuple):
 def _rows(data: Mapping[str, np.ndarray]) -> list[Row]:
     rows = []
     for i in range(sum(key.startswith("id_") for key in data)):
-        found: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {}
+        series: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {}
         for j in range(sum(key.startswith(f"error_{i}_") for key in data)):
             x, errors, exponents = (data[f"{name}_{i}_{j}"] for name in ("parameter", "error", "exponent"))
             for error, exponent in zip(errors, exponents, strict=True):
-                found.setdefault(float(exponent), []).append((x / x.max(), error / error[np.argmax(x)]))
+                series.setdefault(float(exponent), []).append((x / x.max(), error / error[np.argmax(x)]))
         name, tolerance = str(data[f"id_{i}"]), float(data[f"tolerance_{i}"])
-        rows += [Row(name, exponent, tolerance, found[exponent]) for exponent in sorted(found)]
+        rows += [Row(name, exponent, tolerance, series[exponent]) for exponent in sorted(series)]
     return rows
 
 
@@ -116,8 +116,8 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     style.letter(errors, 0, "all errors, and the predicted slopes")
     for height, row in enumerate(rows):
         slopes.barh(height, 2 * row.tolerance, 0.8, -row.tolerance, color="#e4e4e4", zorder=0)
-        found = row.slopes() - row.exponent
-        slopes.plot(found, np.full(len(found), height), **(LINE | {"linestyle": "none"}), **row.look)
+        gaps = row.slopes() - row.exponent
+        slopes.plot(gaps, np.full(len(gaps), height), **(LINE | {"linestyle": "none"}), **row.look)
         slopes.text(1.02, height, f"{row.exponent:g}", transform=slopes.get_yaxis_transform(), va="center", fontsize=7)
     slopes.axvline(0, **style.LEVEL, zorder=0.5)
     slopes.set(xlim=(-SHIFT, SHIFT), ylim=(len(rows) - 0.4, -0.6), xlabel="measured slope minus exponent")

@@ -24,11 +24,11 @@ SERIES = ("start", "eta", "loss", "variance", "central_map_variance", "central_m
 
 def compute(quick: bool) -> dict[str, np.ndarray]:
     """See `flow_runs.arrays`; of each rule only `SERIES`."""
-    found = {}
+    arrays = {}
     for setting in (flow_runs.GD, flow_runs.RMSPROP, flow_runs.ADAM):
         data = flow_runs.arrays(setting, quick)
-        found |= {key: data[key] for key in (f"{setting.rule}_{name}" for name in SERIES)}
-    return found
+        arrays |= {key: data[key] for key in (f"{setting.rule}_{name}" for name in SERIES)}
+    return arrays
 
 
 def _smooth(values: np.ndarray, window: int) -> np.ndarray:

@@ -84,12 +84,12 @@ def measured_growth(panel: Panel, values: np.ndarray, gains: np.ndarray, steps: 
         step = held_step(transform, parts)
 
         def moved(oscillation: list[Array]) -> list[Array]:
-            now = list(leaves)
+            perturbed_leaves = list(leaves)
             for indices, content in ((parts.slow, held), (parts.fast, oscillation[1:])):
                 for i, leaf in zip(indices, content, strict=True):
-                    now[i] = leaf
+                    perturbed_leaves[i] = leaf
             w = oscillation[0]
-            update, after = step(w, jax.tree.unflatten(tree, now), w, held)
+            update, after = step(w, jax.tree.unflatten(tree, perturbed_leaves), w, held)
             after_leaves = jax.tree.leaves(after)
             return [w + update, *(after_leaves[i] for i in parts.fast)]
 

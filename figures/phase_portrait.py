@@ -81,10 +81,10 @@ def _portrait(run: Run) -> dict[str, np.ndarray]:
     members = toys(run.rule, [point], [jet])
     quiet = np.sqrt(2 * jet["alpha"] * np.exp(closed.branch(run.level, -1)))
     steps = round(run.turns * closed.period(run.level) / TURN)
-    found = toy.orbits(run.rule, members.hyperparameters, members.model, UNIT * np.array([[quiet, 0.0]]), steps)
+    orbit = toy.orbits(run.rule, members.hyperparameters, members.model, UNIT * np.array([[quiet, 0.0]]), steps)
     unit = np.sqrt(numbers.gain * jet["alpha"] / (2 * numbers.kappa))
-    v = np.log((found.amplitude[0] / UNIT) ** 2 / (2 * jet["alpha"]))
-    rate = found.level[0] / UNIT / unit
+    v = np.log((orbit.amplitude[0] / UNIT) ** 2 / (2 * jet["alpha"]))
+    rate = orbit.level[0] / UNIT / unit
     # at a turning point of v nothing is in the rate, and the other way round: there the level is read off one of them
     times, levels = [], []
     for sign in (1, -1):

@@ -52,8 +52,8 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     for panel in PANELS:
         edge = cached_edge(NAMED[panel.rule]).at(**panel.settings)
         ratio, roots = locus(lambda r, edge=edge: np.roots(edge.polynomial(edge.k * r)), rounds=8 if quick else 16)
-        found = {"ratio": ratio, "roots": roots, "k": edge.k, "angle": edge.angle, "flip": edge.crossing == "flip"}
-        data |= {f"{panel.rule}_{name}": np.asarray(value) for name, value in found.items()}
+        arrays = {"ratio": ratio, "roots": roots, "k": edge.k, "angle": edge.angle, "flip": edge.crossing == "flip"}
+        data |= {f"{panel.rule}_{name}": np.asarray(value) for name, value in arrays.items()}
     return data
 
 

@@ -52,8 +52,8 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
         else:
             loss, nu, ratio = _mapped(problem, transform, start, steps, count, penalty)
             sharpness = ratio * threshold * np.sqrt(nu)
-        found = {"loss": loss, "nu": nu, "sharpness": sharpness}
-        data |= {f"{name}_{key}": np.asarray(array) for key, array in found.items()}
+        arrays = {"loss": loss, "nu": nu, "sharpness": sharpness}
+        data |= {f"{name}_{key}": np.asarray(array) for key, array in arrays.items()}
     return {key: np.asarray(array) for key, array in data.items()}
 
 
@@ -62,10 +62,10 @@ def _trained(problem: toylab.Problem, transform: Any, start: Any, steps: int) ->
     kernel = discrete_steps(problem, transform)
 
     def one(carry: Any, _: None) -> tuple[Any, tuple[Array, Array, Array]]:
-        now, track = carry
-        pairs, track = follow(problem.hessian(now.params), track, now.params)
-        after, seen = kernel.step(now)
-        return (after, track), (seen.loss, after.state.nu, pairs.value[0])
+        state, track = carry
+        pairs, track = follow(problem.hessian(state.params), track, state.params)
+        after, visited = kernel.step(state)
+        return (after, track), (visited.loss, after.state.nu, pairs.value[0])
 
     return lax.scan(one, (start, begin_track(start.params, 1)), length=steps)[1]
 
@@ -77,8 +77,8 @@ def _mapped(
     known = edge_data(transform, problem.params)
     kernel = central_map_steps(problem, transform, known, count=count, curvature_penalty=penalty)
 
-    def one(now: Any, _: None) -> tuple[Any, tuple[Array, Array, Array]]:
-        after, predictions = kernel.step(now)
+    def one(state: Any, _: None) -> tuple[Any, tuple[Array, Array, Array]]:
+        after, predictions = kernel.step(state)
         return after, (predictions.mean_loss, after.state.nu, predictions.edge_ratios[0])
 
     run = jax.jit(partial(lax.scan, one, length=steps))
@@ -107,7 +107,7 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
         for axes, values in ((step, effective), (nu, mine["nu"]), (sharp, mine["sharpness"]), (loss, mine["loss"])):
             _line(axes, data, name, values, **look)
         _line(step, data, name, edge, **TWO_OVER_S)
-    for index, (axes, label, told) in enumerate(
+    for index, (axes, label, title) in enumerate(
         (
             (step, r"step $\eta/\sqrt{\nu}$", "effective step and $2/S$"),
             (nu, r"$\nu$", "second moment"),
@@ -116,7 +116,7 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
         )
     ):
         axes.set(ylabel=label, xlim=(0, data["steps"][-1]))
-        style.letter(axes, index, told)
+        style.letter(axes, index, title)
     sharp.set(ylim=(0, None), xlabel="step $t$")
     loss.set(yscale="log", xlabel="step $t$")
     handles = [Line2D([], [], **look) for look in LOOKS.values()] + [Line2D([], [], **TWO_OVER_S)]

@@ -22,10 +22,10 @@ LOOKS = ((style.BLACK, "o"), (style.BLUE, "s"), (style.ORANGE, "D"), ("#009e73",
 def compute(quick: bool) -> dict[str, np.ndarray]:
     """For each rule RULE_roots (T, p), P/eta; in the middle of windows, at RULE_times (W,), their means RULE_measured
     (W, p) and the programme's RULE_solutions (W, p)."""
-    found = {}
+    arrays = {}
     for name, (_, case) in CASES.items():
-        found |= {f"{name}_{key}": array for key, array in _arrays(case, QUICK_STEPS if quick else STEPS).items()}
-    return found
+        arrays |= {f"{name}_{key}": array for key, array in _arrays(case, QUICK_STEPS if quick else STEPS).items()}
+    return arrays
 
 
 def _arrays(case: Case, steps: int) -> dict[str, np.ndarray]:
@@ -35,8 +35,8 @@ def _arrays(case: Case, steps: int) -> dict[str, np.ndarray]:
     return {
         "roots": run.preconditioners / case.rate,
         "times": np.array([window.start + WINDOW / 2 for window in windows]),
-        "measured": np.array([found.preconditioner / case.rate for found in rests]),
-        "solutions": np.array([stationary(found, case.rate, case.edge) for found in rests]),
+        "measured": np.array([one.preconditioner / case.rate for one in rests]),
+        "solutions": np.array([stationary(one, case.rate, case.edge) for one in rests]),
     }
 
 

@@ -37,8 +37,10 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
     run = toylab.train(problem, rule, QUICK_STEPS if quick else STEPS, observe=observe, every=EVERY)
     threshold = theory.cached_edge(NAMED["gd"]).at(learning_rate=ETA).threshold
     grid = np.linspace(-0.4, 1.6, 401)
-    seen = [_density(problem, params, threshold * grid, WIDTH * threshold) for params in (problem.params, run.params)]
-    density, error = threshold * np.moveaxis(np.array(seen), 1, 0)
+    densities = [
+        _density(problem, params, threshold * grid, WIDTH * threshold) for params in (problem.params, run.params)
+    ]
+    density, error = threshold * np.moveaxis(np.array(densities), 1, 0)
     return {
         "steps": run.steps,
         "loss": run.loss,
@@ -55,8 +57,8 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
 def _density(problem: toylab.Problem, params: tuple, grid: Array, width: Array) -> tuple[Array, Array]:
     """Density and its standard error on `grid`."""
     matvec = problem.hessian(params)
-    found = spectral_density(matvec, params, jax.random.key(0), probes=PROBES, products=PRODUCTS)
-    return found.density(grid, width)
+    spectrum = spectral_density(matvec, params, jax.random.key(0), probes=PROBES, products=PRODUCTS)
+    return spectrum.density(grid, width)
 
 
 FLOOR = 1e-5  # below it one eigenvalue among all cannot be told from none

@@ -35,15 +35,15 @@ def declarations(package: str, name: str) -> list[tuple[ModuleType, Any]]:
     """
     parts = getattr(importlib.import_module(package), "PARTS", ())
     names = [one.name for one in _entries(package) if not one.ispkg and one.name[0] != "_" and one.name not in parts]
-    found = []
+    pairs = []
     for module in (_imported(package, one) for one in sorted(names)):
         if not hasattr(module, name):
             raise DiscoveryError(
                 f"{_file(module)} declares no {name}",
                 f"every module of {package} declares one; a helper is named in {package}.PARTS or begins with _",
             )
-        found.append((module, getattr(module, name)))
-    return found
+        pairs.append((module, getattr(module, name)))
+    return pairs
 
 
 def merged(package: str, name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def test_every_page_is_what_the_generator_writes():
     assert stale == [], "run `make docs`"
     assert len(docs.TABLES["thresholds"]().splitlines()) == len(NAMED) + 2
     # and as JSON one object of theorems, which are derived by now
-    records = json.loads(docs.said("derive", "--table", "--json"))
+    records = json.loads(docs.output_of("derive", "--table", "--json"))
     assert set(records) == set(NAMED)
     eta, beta1 = sympy.symbols("eta beta1")
     assert sympy.simplify(sympy.sympify(records["heavy_ball"]["threshold"]) - 2 * (1 + beta1) / eta) == 0

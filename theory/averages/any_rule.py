@@ -196,19 +196,19 @@ def _balance(critical: sp.Expr, speed: sp.Expr, decay: sp.Expr, constant: bool) 
 
 
 def _assumptions(state: SlowState, constant: bool) -> tuple[str, ...]:
-    found = [
+    sentences = [
         "the critical eigenvalues cross at z = -1 and stay at the edge; V >= 0, else the edge is left",
         "the averaged motion is slow against the filter's memory: fails for a momentum b when the angular frequency at "
         "the edge, eta sqrt(2 alpha kappa Q(1)) per step, is not small against (1 - b); then only time means are meant",
         "terms of order |Sigma|^2 (fourth derivatives of L) are left out",
     ]
     if not constant:
-        found.append(
+        sentences.append(
             "the second moments average many periods of the oscillation: fails for small beta2 (sign descent at 0)"
         )
     if state.shared:
-        found.append(f"{', '.join(map(str, state.shared))} is shared by weights: sum G^2 and q over them")
-    return tuple(found)
+        sentences.append(f"{', '.join(map(str, state.shared))} is shared by weights: sum G^2 and q over them")
+    return tuple(sentences)
 
 
 def leaf_steps(state: SlowState) -> Mapping[str, sp.Expr]:

@@ -96,7 +96,7 @@ def cached_central_map(factory: Callable, settings: tuple[tuple[str, Any], ...] 
     if tidy(kept - gain) != 0:
         raise ArithmeticError("moving the root changed where the mean stands")
     error = tidy(map_lag - lag)
-    found = {
+    numbers = {
         "rest": rest,
         "response": response,
         "map_response": map_response,
@@ -106,10 +106,10 @@ def cached_central_map(factory: Callable, settings: tuple[tuple[str, Any], ...] 
         "lag_error": error,
         "newton_lag_error": tidy(gain - lag),
     }
-    found = {name: readable(e, parameters) if z not in e.free_symbols else e for name, e in found.items()}
+    numbers = {name: readable(e, parameters) if z not in e.free_symbols else e for name, e in numbers.items()}
     return CentralMap(
         statement=f"the mean of {theorem.name} takes its own step on grad L + grad <H, Sigma>/2; along a critical "
-        f"direction it follows the minimum of the mean force with a lag of {sp.sstr(found['lag'])} steps",
+        f"direction it follows the minimum of the mean force with a lag of {sp.sstr(numbers['lag'])} steps",
         assumptions=(
             "the oscillation has period two and its amplitude changes little in a step",
             "P is that of the averaged slow state; terms of order |Sigma|^2 are left out",
@@ -118,7 +118,7 @@ def cached_central_map(factory: Callable, settings: tuple[tuple[str, Any], ...] 
             *theorem.assumptions,
         ),
         source=theorem.source,
-        expressions={**found, **_own_step(theorem), **leaf_steps(state)},
+        expressions={**numbers, **_own_step(theorem), **leaf_steps(state)},
         arguments={
             **theorem.symbols,
             **{str(leaf): leaf for leaf in (*theorem.slow, *theorem.step_map)},
@@ -133,10 +133,10 @@ def cached_central_map(factory: Callable, settings: tuple[tuple[str, Any], ...] 
         rest=rest,
         response=response,
         map_response=map_response,
-        gain=found["gain"],
-        lag=found["lag"],
-        map_lag=found["map_lag"],
-        lag_error=found["lag_error"],
+        gain=numbers["gain"],
+        lag=numbers["lag"],
+        map_lag=numbers["map_lag"],
+        lag_error=numbers["lag_error"],
         state=state,
     )
 

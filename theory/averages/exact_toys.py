@@ -94,11 +94,11 @@ def _point_of_rest() -> dict[str, sp.Expr]:
     for condition in (*conditions, eigenvalue):
         at = sp.numer(sp.together(condition.xreplace({sharpness: 2 / eta}).xreplace(small)))
         leading.append(sp.expand(at).coeff(eps, 1))
-    (found,) = sp.solve(leading, names, dict=True)
+    (corrections,) = sp.solve(leading, names, dict=True)
     return {
-        "flow_x": sp.factor(found[names[0]]) * eps,
-        "flow_y": 2 / eta + eps * sp.factor(found[names[1]]),
-        "flow_variance": found[names[2]] * eps,
+        "flow_x": sp.factor(corrections[names[0]]) * eps,
+        "flow_y": 2 / eta + eps * sp.factor(corrections[names[1]]),
+        "flow_variance": corrections[names[2]] * eps,
     }
 
 
@@ -126,12 +126,12 @@ def flip_variance() -> Theorem:
     cycle = [(up - down) / (2 * half) - (a - excess), (up + down) / 2]
     pushed = slope + oscillation_share().subs(variance, size * excess) * sp.diff(curvature, w)
     flow = [e.subs(w, mean) for e in (curvature - (a - excess), pushed)]
-    found = []
+    sizes = []
     for conditions in (cycle, flow):
         leading = [sp.expand(e).coeff(excess, 1) for e in conditions]
         (rest,) = sp.solve(leading, [size, middle], dict=True)
-        found.append(sp.factor(rest[size]))
-    share = sp.expand(sp.cancel(found[1] / found[0]))
+        sizes.append(sp.factor(rest[size]))
+    share = sp.expand(sp.cancel(sizes[1] / sizes[0]))
     return Theorem(
         statement=f"at a flip the central flow has {sp.sstr(share)} of the variance of the 2-cycle",
         assumptions=(
@@ -140,6 +140,6 @@ def flip_variance() -> Theorem:
             "first order in delta",
         ),
         source="the equations of the 2-cycle, and of rest of theory.averages.gradient_descent",
-        expressions={"cycle_variance": found[0] * excess, "flow_variance": found[1] * excess, "share": share},
+        expressions={"cycle_variance": sizes[0] * excess, "flow_variance": sizes[1] * excess, "share": share},
         arguments={"a": a, "c3": c3, "c4": c4, "excess": excess},
     )

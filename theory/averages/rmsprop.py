@@ -140,10 +140,10 @@ def moments_at_rest() -> Theorem:
     objective = M + G**2 / (eta**2 * M)
     slope = sp.diff(objective - multiplier * k * M, M)
     # the multiplier for which rest and stationarity are the same equation
-    found = sp.solve(slope.subs(G**2, sp.solve(nu_rate_at_edge, G**2)[0]), multiplier)
-    if len(found) != 1 or found[0].has(M, G):
+    roots = sp.solve(slope.subs(G**2, sp.solve(nu_rate_at_edge, G**2)[0]), multiplier)
+    if len(roots) != 1 or roots[0].has(M, G):
         raise ArithmeticError("the points of rest of nu are not stationary points of the programme")
-    kept = slope.subs(multiplier, found[0])
+    kept = slope.subs(multiplier, roots[0])
     if sp.cancel(kept + nu_rate_at_edge * beta2 / ((1 - beta2) * eta**2 * M**2)) != 0:
         raise ArithmeticError("nu' is not a multiple of the Lagrangian's slope")
     if sp.diff(slope, M).subs(G, 1).subs(M, 1).is_positive is not True:
@@ -164,7 +164,7 @@ def moments_at_rest() -> Theorem:
             "nu_rate_at_edge": nu_rate_at_edge,
             "objective": objective,
             "lagrangian_slope": slope,
-            "multiplier": found[0],
+            "multiplier": roots[0],
         },
         arguments={
             "learning_rate": eta,

@@ -63,11 +63,11 @@ def averaged_slow_state(factory: Callable, theorem: Edge, **settings: Any) -> Sl
             notes.append(f"{leaf} has no averaged step: its update is no polynomial in the oscillation")
             continue
         after[leaf] = by_terms(mean, leaf)
-        found = backward_rate(mean, leaf, set(theorem.slow))
-        if found is None:
+        leaf_rate = backward_rate(mean, leaf, set(theorem.slow))
+        if leaf_rate is None:
             notes.append(f"{leaf} has no averaged rate: its step is not affine in {leaf} alone")
         else:
-            rate[leaf] = found
+            rate[leaf] = leaf_rate
     return SlowState(after, rate, step.shared, tuple(notes))
 
 
@@ -119,8 +119,8 @@ def backward_rate(after: sp.Expr, leaf: sp.Symbol, others: set[sp.Symbol] | None
     if slope == 0 or leaf in slope.free_symbols or mixed & after.free_symbols:
         return None
     change = sp.Dummy("change")
-    (found,) = sp.solve(after.xreplace({leaf: leaf - change}) - leaf, change)
-    return by_terms(found, leaf)
+    (root,) = sp.solve(after.xreplace({leaf: leaf - change}) - leaf, change)
+    return by_terms(root, leaf)
 
 
 _H = sp.Symbol("h", real=True)
@@ -144,8 +144,8 @@ def held_matrix(theorem: Edge) -> tuple[sp.Matrix, sp.Matrix]:
 
 def _phases(theorem: Edge, fast: list[sp.Symbol]) -> dict[int, dict[sp.Symbol, sp.Expr]]:
     """Gradient and fast leaves before the step, in each of the two phases."""
-    whole, drive = held_matrix(theorem)
-    matrix, inject = whole[1:, 1:], drive[1:, :]
+    full_matrix, drive = held_matrix(theorem)
+    matrix, inject = full_matrix[1:, 1:], drive[1:, :]
     response = {}
     for point in (1, -1):
         system = (point * sp.eye(len(fast)) - matrix).applyfunc(tidy)

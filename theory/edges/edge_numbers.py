@@ -72,8 +72,8 @@ def numbers_at(
     values = {s: v if s is T else sp.Float(v, 80) for s, v in values.items()}
     a, b = ([sp.N(c.xreplace(values), 40) for c in p] for p in (loop.a, loop.b))
     eta = float(parameters.eta.xreplace(values))
-    found = stable_windows(a, b)
-    first = next(((lo, hi) for lo, hi in found.windows if lo == 0.0), None)
+    stable = stable_windows(a, b)
+    first = next(((lo, hi) for lo, hi in stable.windows if lo == 0.0), None)
     if first is None:
         shown = ", ".join(f"{n} = {float(values[s]):g}" for n, s in parameters.symbols.items())
         raise NoLinearEdge(
@@ -81,7 +81,7 @@ def numbers_at(
             "check the sign (optax.scale_by_learning_rate makes a descent direction) and the hyperparameters",
         )
     gain = first[1]
-    cosine = found.cosine.get(gain, float("nan"))
+    cosine = stable.cosine.get(gain, float("nan"))
     crossing = "none" if np.isinf(gain) else "flip" if cosine == -1.0 else "neimark_sacker"
     a_, b_ = np.array([float(c) for c in a]), np.array([float(c) for c in b])
     angle = float(np.arccos(np.clip(cosine, -1, 1)))
@@ -93,7 +93,7 @@ def numbers_at(
         growth = float(np.real(np.conj(point) * rate))
     dc, nyquist = (_ratio(loop, point, values) for point in (1, -1))
     return EdgeNumbers(
-        gain / eta, gain, crossing, angle, tuple((lo / eta, hi / eta) for lo, hi in found.windows),
+        gain / eta, gain, crossing, angle, tuple((lo / eta, hi / eta) for lo, hi in stable.windows),
         dc, nyquist, growth, a_, b_, eta, np.roots([float(sp.N(c.xreplace(values), 40)) for c in loop.spectators]),
     )  # fmt: skip
 

@@ -187,7 +187,7 @@ def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> No
     rng = random.Random(3)
     values = {s: sp.N(v, _DIGITS) for s, v in held.parameters.numbers().items()}
     n = matrix.rows
-    seen = []
+    rows = []
     for _ in range(2):
         numbers = values | {s: sp.Float(rng.uniform(0.5, 2.0), _DIGITS) for s in held.slow}
         m = matrix.applyfunc(lambda e, numbers=numbers: sp.N(e.xreplace(numbers), _DIGITS))
@@ -198,8 +198,8 @@ def _require_separable(held: UpdateMap, matrix: sp.Matrix, reach: sp.Expr) -> No
         free = [(x * sp.eye(n) - m).det(method="berkowitz") for x in at]
         loop = [(x * sp.eye(n) - m - drive).det(method="berkowitz") - f for x, f in zip(at, free, strict=True)]
         divide = sp.N(reach.xreplace(numbers), _DIGITS)
-        seen.append([*free, *(x / divide for x in loop)])
-    if any(abs(x - y) > sp.Float(10) ** (8 - _DIGITS) * (1 + abs(x)) for x, y in zip(*seen, strict=True)):
+        rows.append([*free, *(x / divide for x in loop)])
+    if any(abs(x - y) > sp.Float(10) ** (8 - _DIGITS) * (1 + abs(x)) for x, y in zip(*rows, strict=True)):
         raise NoLinearEdge("the filter itself depends on the slow state: no single preconditioner P divides the loop")
 
 

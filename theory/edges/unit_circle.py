@@ -131,17 +131,17 @@ def stable_windows(a: Sequence[Any], b: Sequence[Any], digits: int = 40) -> Wind
             if -1 < c < 1 and abs(_dot(b, b, c)) > mp.mpf(10) ** (10 - digits):
                 critical.setdefault(gain_at(a, b, c), c)
         ends = [mp.mpf(0), *sorted(k for k in critical if k > mp.mpf(10) ** (20 - digits)), mp.inf]
-        found: list[list[Any]] = []
+        intervals: list[list[Any]] = []
         for lo, hi in pairwise(ends):
             inside = hi / 2 if lo == 0 else mp.sqrt(lo * hi)
             inside = 1 + 2 * lo if hi == mp.inf else inside
             if is_schur([x + inside * y for x, y in zip(a, b, strict=True)]):
-                if found and found[-1][1] == lo:
-                    found[-1][1] = hi
+                if intervals and intervals[-1][1] == lo:
+                    intervals[-1][1] = hi
                 else:
-                    found.append([lo, hi])
+                    intervals.append([lo, hi])
         return Windows(
-            tuple((float(lo), float(hi)) for lo, hi in found),
+            tuple((float(lo), float(hi)) for lo, hi in intervals),
             {float(k): float(c) for k, c in critical.items() if k > 0},
         )
 

@@ -115,7 +115,7 @@ def local_jet(loss: Callable, point: Sequence[float]) -> Jet:
 
 
 def _number(derivative: sp.Expr) -> float:
-    found = sp.N(derivative, 17)
-    if not (found.is_Number and found.is_finite):
+    number = sp.N(derivative, 17)
+    if not (number.is_Number and number.is_finite):
         raise NoExpansion("a second or third derivative of the loss does not exist at this point")
-    return float(found)
+    return float(number)

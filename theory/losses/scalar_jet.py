@@ -66,12 +66,14 @@ def loss_jet(loss: Callable, at: Any = 0, **parameters: Any) -> ScalarJet:
     values = [sp.sympify(v) for v in parameters.values()]
     expression = symbolically(lambda x, *given: loss(x, **dict(zip(names, given, strict=True))))(x, *values)
     point = sp.sympify(at)
-    found: list[Any] = []
+    derivatives: list[Any] = []
     for _ in range(ORDER):
         expression = sp.diff(expression, x)
-        found.append(tidy(sp.sympify(expression.subs(x, point)).doit()))
-    first, second, *_ = found
-    if any(e.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Derivative, sp.nan, sp.zoo, sp.oo) for e in found):
+        derivatives.append(tidy(sp.sympify(expression.subs(x, point)).doit()))
+    first, second, *_ = derivatives
+    if any(
+        e.has(sp.DiracDelta, sp.Heaviside, sp.sign, sp.Abs, sp.Derivative, sp.nan, sp.zoo, sp.oo) for e in derivatives
+    ):
         raise NotAMinimum(
             f"the loss is not smooth at {sp.sstr(point)} as its code is written",
             "write it without absolute values, maxima or guards (log1p(exp(x)) instead of softplus)",
@@ -80,7 +82,7 @@ def loss_jet(loss: Callable, at: Any = 0, **parameters: Any) -> ScalarJet:
         raise NotAMinimum(f"got a first derivative {sp.sstr(first)} at {sp.sstr(point)}, zero was needed")
     if second.is_positive is False:
         raise NotAMinimum(f"got a second derivative {sp.sstr(second)} at {sp.sstr(point)}, a positive one was needed")
-    symbols = sorted(set().union(*(e.free_symbols for e in found)), key=lambda s: s.name)
+    symbols = sorted(set().union(*(e.free_symbols for e in derivatives)), key=lambda s: s.name)
     taken = [f"{sp.sstr(second)} = f'' > 0"] if second.is_positive is not True else []
     where = f"{getattr(loss, '__module__', '?')}.{getattr(loss, '__qualname__', repr(loss))} at {sp.sstr(point)}"
-    return ScalarJet(tuple(found[1:]), {s.name: s for s in symbols}, tuple(taken), where)
+    return ScalarJet(tuple(derivatives[1:]), {s.name: s for s in symbols}, tuple(taken), where)

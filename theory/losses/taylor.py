@@ -108,10 +108,10 @@ def _jumps(path: sp.Expr, term: sp.Expr) -> bool:
     """Whether ``path`` is not continuous in t at 0, where it is ``term``, along one direction without symmetry."""
     names = sorted(path.free_symbols - {_T}, key=str)
     somewhere: dict[sp.Basic, sp.Expr] = {q: sp.Rational(7 + 3 * i, 11 + 2 * i) for i, q in enumerate(names)}
-    here = complex(sp.N(term.xreplace(somewhere)))
+    value = complex(sp.N(term.xreplace(somewhere)))
     sides = (complex(sp.N(path.xreplace({**somewhere, _T: sign * sp.Rational(1, 10**12)}))) for sign in (1, -1))
     # a smooth path moves by 1e-12 times its slope
-    return any(not abs(side - here) <= 1e-8 * (1 + abs(here)) for side in sides)
+    return any(not abs(side - value) <= 1e-8 * (1 + abs(value)) for side in sides)
 
 
 def expansion_of(polynomial: sp.Expr, coordinates: tuple[sp.Symbol, ...], order: int, source: str) -> Expansion:

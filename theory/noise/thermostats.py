@@ -86,15 +86,15 @@ def gap_identity() -> Theorem:
             total += 0 if moment == 0 else factor * moment * names[i, j]
         return total
 
-    found = sp.solve([expected(e) for e in change.values()], [square, mean, product], dict=True)[0]
+    moments = sp.solve([expected(e) for e in change.values()], [square, mean, product], dict=True)[0]
     u = sp.Symbol("u", real=True)
     return Theorem(
         statement="in any stationary state E[x^2] = 2 alpha/beta, and the sharpness stands below 2/eta by the gap",
         assumptions=("gradient descent on the cubic model", "fourth moments exist", "noise is independent of the past"),
         source="optax.sgd traced on the cubic model: stationarity of y, y^2 and x^2",
         expressions={
-            "variance": sp.factor(found[square]),
-            "gap": sp.expand(-found[mean]),
+            "variance": sp.factor(moments[square]),
+            "gap": sp.expand(-moments[mean]),
             "jensen": sp.log(1 + u) - u,
         },
         arguments={**NAMES, "x4": fourth, "x2y2": mixed, "u": u},
@@ -131,18 +131,21 @@ def thermostat(factory: Callable) -> Theorem:
     )
     residual = sp.expand(sp.cancel(sp.together(sp.expand(flow / law))))
     equations = sp.Poly(residual, _x, _y).coeffs()
-    found = sp.solve(equations, [width, sharp, gap], dict=True)
-    if len(found) != 1 or any(sp.cancel(sp.together(e.subs(found[0]))) != 0 for e in equations):
+    roots = sp.solve(equations, [width, sharp, gap], dict=True)
+    if len(roots) != 1 or any(sp.cancel(sp.together(e.subs(roots[0]))) != 0 for e in equations):
         raise AssertionError("the Gaussian is not stationary")
     at = {rate: kappa, speed: gain, eta: step}
     expressions = {
-        "gap": found[0][gap].subs(at),
-        "sharpness_variance": found[0][sharp].subs(at),
-        "amplitude_variance": found[0][width].subs(at),
+        "gap": roots[0][gap].subs(at),
+        "sharpness_variance": roots[0][sharp].subs(at),
+        "amplitude_variance": roots[0][width].subs(at),
     }
     expressions = {name: readable(tidy(e), edge.parameters) for name, e in expressions.items()}
     if edge.filter == 1:
-        moments = {fourth: 3 * found[0][width] ** 2, mixed: found[0][width] * (found[0][sharp] + found[0][gap] ** 2)}
+        moments = {
+            fourth: 3 * roots[0][width] ** 2,
+            mixed: roots[0][width] * (roots[0][sharp] + roots[0][gap] ** 2),
+        }
         corrected = gap_identity().expressions["gap"].subs(moments).subs({rate: 1, speed: 1, spread: 0})
         expressions["gap_corrected"] = sp.expand(corrected)
     return Theorem(

@@ -107,12 +107,12 @@ def stabilization_of(theorem: Edge) -> Stabilization:
             "self-stabilization by averaging needs 0 < Q(1) < oo",
         )
     named = {"critical": None, "kappa": None, "lag": None, "frequency": None, "drift": None, "damping_curvature": None}
-    found: dict[str, sp.Expr | None] = dict(named)
+    results: dict[str, sp.Expr | None] = dict(named)
     if theorem.crossing == "flip":
         numbers = filter_values(q)
         critical, kappa, lag = numbers[K], numbers[KAPPA], numbers[LAMBDA]
         eta = parameters.eta
-        found = {
+        results = {
             "critical": critical,
             "kappa": kappa,
             "lag": lag,
@@ -120,7 +120,7 @@ def stabilization_of(theorem: Edge) -> Stabilization:
             "drift": tidy(cubic_motion().drift.xreplace(numbers).xreplace({_ETA: eta})),
             "damping_curvature": tidy(2 * ALPHA * eta * kappa * lag / gain),
         }
-    found = {name: readable(e, parameters) if e is not None else None for name, e in found.items()}
+    results = {name: readable(e, parameters) if e is not None else None for name, e in results.items()}
     return Stabilization(
         statement=f"{theorem.name} at its edge circles a state of <x^2> = 2 alpha/beta: a centre at leading order",
         assumptions=(
@@ -129,17 +129,17 @@ def stabilization_of(theorem: Edge) -> Stabilization:
             *theorem.assumptions,
         ),
         source=theorem.source,
-        expressions={name: e for name, e in {**found, "gain": gain}.items() if e is not None},
+        expressions={name: e for name, e in {**results, "gain": gain}.items() if e is not None},
         arguments={**theorem.symbols, "sharpening_rate": ALPHA, "grad_sharpness_sq": BETA},
         name=theorem.name,
         edge=theorem,
         gain=readable(gain, parameters),
-        critical=found["critical"],
-        kappa=found["kappa"],
-        lag=found["lag"],
-        frequency=found["frequency"],
-        drift=found["drift"],
-        damping_curvature=found["damping_curvature"],
+        critical=results["critical"],
+        kappa=results["kappa"],
+        lag=results["lag"],
+        frequency=results["frequency"],
+        drift=results["drift"],
+        damping_curvature=results["damping_curvature"],
     )
 
 

@@ -38,10 +38,10 @@ def curve_of_minima(loss: Callable, point: tuple, parameters: tuple[sp.Symbol, .
     """
     w = sp.symbols("w0 w1", real=True)
     traced = symbolically(loss)(np.array(w, dtype=object))
-    here = dict(zip(w, point, strict=True))
+    at_point = dict(zip(w, point, strict=True))
 
     def derivative(i: int, j: int) -> sp.Expr:
-        return sp.cancel(sp.together(sp.diff(traced, w[0], i, w[1], j).subs(here)))
+        return sp.cancel(sp.together(sp.diff(traced, w[0], i, w[1], j).subs(at_point)))
 
     tensors = {n: [derivative(n - j, j) for j in range(n + 1)] for n in (1, 2, 3, 4)}
     h00, h01, h11 = tensors[2]

@@ -56,14 +56,14 @@ def closed_orbits(terms: int = 3) -> Theorem:
 
 def _branches() -> tuple[sp.Expr, sp.Expr]:
     """The roots v > 0 and v < 0 of e^v - v - 1 = p, checked by substitution."""
-    found = []
+    roots = []
     for branch in (-1, 0):
         w = sp.LambertW(-sp.exp(-1 - _P), branch)
         v = -w - 1 - _P
         if sp.cancel(v.diff(_P) * (-w - 1) - 1) != 0:  # e^v = -w there, so (e^v - 1) dv/dp = 1
             raise ArithmeticError("Lambert's W does not solve e^v - v - 1 = p")
-        found.append(v)
-    return found[0], found[1]
+        roots.append(v)
+    return roots[0], roots[1]
 
 
 def _series(terms: int) -> sp.Expr:

@@ -99,12 +99,12 @@ def _general() -> tuple[tuple[sp.Expr, sp.Expr, sp.Expr], sp.Expr]:
     moved = motion_beside_minima()
     curvature = sp.solve(a * sharpness_curvature - (a * b22 + 2 * b12**2 - b12 * cubic), b22)[0]
     local = {b21: sp.sqrt(grad_sharpness_sq)}
-    whole = sp.expand(sp.expand(_coefficient(moved)).subs(b22, curvature).subs(local))
-    if whole.has(b12):
+    total = sp.expand(sp.expand(_coefficient(moved)).subs(b22, curvature).subs(local))
+    if total.has(b12):
         raise AssertionError("C depends on more than the derivatives in LOCAL: the derivation is wrong")
-    along = whole.coeff(sharpness_curvature, 1) * sharpness_curvature
-    lag = whole.xreplace(dict.fromkeys((cubic, quartic, sharpness_curvature), sp.Integer(0)))
-    across = sp.factor(sp.expand(whole - along - lag))
+    along = total.coeff(sharpness_curvature, 1) * sharpness_curvature
+    lag = total.xreplace(dict.fromkeys((cubic, quartic, sharpness_curvature), sp.Integer(0)))
+    across = sp.factor(sp.expand(total - along - lag))
     return (across, along, sp.factor(lag)), _invariant(moved).subs(local)
 
 

@@ -73,10 +73,10 @@ def motion_beside_minima() -> ValleyMotion:
 
     def parts(force: sp.Expr) -> tuple[dict[int, sp.Expr], dict[int, sp.Expr]]:
         """Oscillating and mean part (sign^2 = 1), order -> coefficient."""
-        found: tuple[dict[int, sp.Expr], dict[int, sp.Expr]] = ({}, {})
+        powers: tuple[dict[int, sp.Expr], dict[int, sp.Expr]] = ({}, {})
         for (odd, order), c in sp.Poly(sp.expand(force.xreplace(ansatz)), sign, size).terms():
-            found[1 - odd % 2][order] = found[1 - odd % 2].get(order, sp.Integer(0)) + c
-        return found
+            powers[1 - odd % 2][order] = powers[1 - odd % 2].get(order, sp.Integer(0)) + c
+        return powers
 
     (x_odd, x_mean), (t_odd, t_mean) = parts(sp.diff(loss, x)), parts(sp.diff(loss, t))
     second = {mean: sp.solve(x_mean[2], mean)[0], shake: t_odd[2] / a}

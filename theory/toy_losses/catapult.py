@@ -54,31 +54,31 @@ def catapult_map(loss: Callable, rule: Callable) -> Theorem:
         >>> round(float(law.numeric("c_next")(a=3.0, c=0.1)), 4)  # c (1 - a + c)^2
         0.361
     """
-    found = gram_map(loss, rule)
-    if found.sums.rows > 1:
+    gram = gram_map(loss, rule)
+    if gram.sums.rows > 1:
         raise NoLinearEdge(
             "the rule has memory: (f, lambda) alone is not closed", "use theory.toy_losses.gram.gram_map"
         )
-    eta = found.symbols["learning_rate"]
-    p, q = found.sums[0, 0], found.differences[0, 0]
+    eta = gram.symbols["learning_rate"]
+    p, q = gram.sums[0, 0], gram.differences[0, 0]
     weights = {p: curvature + 2 * f / sp.sqrt(n), q: curvature - 2 * f / sp.sqrt(n)}
-    if sp.expand(found.output.subs(weights) - f) != 0 or sp.expand(found.curvature.subs(weights) - curvature) != 0:
+    if sp.expand(gram.output.subs(weights) - f) != 0 or sp.expand(gram.curvature.subs(weights) - curvature) != 0:
         raise CannotTrace("f and lambda do not determine |u + v| and |u - v|")
-    p_next, q_next = (sp.expand(found.step[e].subs(weights)) for e in (p, q))
+    p_next, q_next = (sp.expand(gram.step[e].subs(weights)) for e in (p, q))
     f_next = sp.expand(sp.sqrt(n) * (p_next - q_next) / 4)
     kernel_next = sp.expand((p_next + q_next) / 2)
     scaled = {y: 0, curvature: a / eta, f: sp.sqrt(n) * phi / eta}
     a_next = sp.factor((eta * kernel_next).subs(scaled).expand().subs(phi**2, c))
     phi_next = sp.factor((eta * f_next / sp.sqrt(n)).subs(scaled))
     c_next = sp.factor(sp.expand(phi_next**2 / phi**2).subs(phi, sp.sqrt(c)) * c)
-    feasible = sp.factor((eta**2 * (curvature**2 - 4 * f**2 / n)).subs({curvature: found.curvature, f: found.output}))
+    feasible = sp.factor((eta**2 * (curvature**2 - 4 * f**2 / n)).subs({curvature: gram.curvature, f: gram.output}))
     if feasible != eta**2 * p * q:
         raise CannotTrace("(eta lambda)^2 - 4 eta^2 f^2/n is not eta^2 |p|^2 |q|^2/n^2")
     return Theorem(
         statement="f and lambda = (|u|^2 + |v|^2)/n of a two-layer linear net form a closed map under gradient "
         "descent; with y = 0 it depends on a = eta lambda and c = eta^2 f^2/n alone, and weights exist iff c <= a^2/4",
         assumptions=("one example with input 1 and half the squared error", "full batch, any width and any weights"),
-        source=f"{found.source}; Lewkowycz et al. 2020, arXiv:2003.02218, eqs. 7-8",
+        source=f"{gram.source}; Lewkowycz et al. 2020, arXiv:2003.02218, eqs. 7-8",
         expressions={
             "f_next": sp.collect(f_next, f),
             "curvature_next": sp.collect(kernel_next, eta),

@@ -83,11 +83,11 @@ def output_slope(loss: Callable) -> sp.Expr:
     slope = gradient((objects([f]), objects([sp.Integer(1)])), data)[0][0]
     for width in WIDTHS:
         u, v = (objects(sp.symbols(f"{name}1:{width + 1}", real=True)) for name in "uv")
-        found = gradient((u, v), data)
+        slopes = gradient((u, v), data)
         root = sp.sqrt(sp.Integer(width))
         drive = slope.subs(f, sum(a * b for a, b in zip(u, v, strict=True)) / root) / root
         rest = [
-            g - drive * w for part, other in zip(found, (v, u), strict=True) for g, w in zip(part, other, strict=True)
+            g - drive * w for part, other in zip(slopes, (v, u), strict=True) for g, w in zip(part, other, strict=True)
         ]
         if any(sp.expand(e) != 0 for e in rest):
             raise CannotTrace(

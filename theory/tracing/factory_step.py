@@ -71,25 +71,25 @@ def trace_with(factory: Callable, parameters: Hyperparameters, notes: list[str],
 
     def build(values: tuple) -> Any:
         with _blamed(f"the factory, called with {', '.join(names) or 'no numbers'},"):
-            made = factory(**parameters.fixed, **dict(zip(names, values, strict=True)))
-        if not (callable(getattr(made, "init", None)) and callable(getattr(made, "update", None))):
-            raise BadFactory(f"the factory returned {type(made).__name__}, an optax.GradientTransformation was needed")
-        return made
+            rule = factory(**parameters.fixed, **dict(zip(names, values, strict=True)))
+        if not (callable(getattr(rule, "init", None)) and callable(getattr(rule, "update", None))):
+            raise BadFactory(f"the factory returned {type(rule).__name__}, an optax.GradientTransformation was needed")
+        return rule
 
     def begin(*values: Any) -> Any:
-        made = build(values)
+        rule = build(values)
         with _blamed("its init, for a scalar weight and not a matrix," if shape == () else "its init"):
-            return made.init(jnp.zeros(shape, real))
+            return rule.init(jnp.zeros(shape, real))
 
     start, state_tree = program(begin, *[scalar] * len(names))
     init = evaluate(start, [objects(s) for s in parameters.symbols.values()])
     avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in start.jaxpr.outvars]
 
     def step(*flat: Any) -> Any:
-        made = build(flat[: len(names)])
+        rule = build(flat[: len(names)])
         weight, gradient, *leaves = flat[len(names) :]
         with _blamed("its update, for a scalar weight and not a matrix," if shape == () else "its update"):
-            answer = made.update(gradient, jax.tree.unflatten(state_tree, leaves), weight)
+            answer = rule.update(gradient, jax.tree.unflatten(state_tree, leaves), weight)
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise BadFactory(f"its update returned {type(answer).__name__}, a pair (updates, state) was needed")
         update, state = answer

@@ -73,8 +73,8 @@ def _aval(leaf: Any, array: np.ndarray) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, np.ndarray | jax.Array) and leaf.dtype != object:
         return jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(leaf))
     items = list(array.ravel())
-    whole = bool(items) and all(isinstance(i, sp.Symbol) and i.is_integer for i in items)
-    return jax.ShapeDtypeStruct(array.shape, jnp.result_type(int if whole else float))
+    integer = bool(items) and all(isinstance(i, sp.Symbol) and i.is_integer for i in items)
+    return jax.ShapeDtypeStruct(array.shape, jnp.result_type(int if integer else float))
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -122,8 +122,8 @@ def _apply(eqn: Any, args: list[np.ndarray], decide: Decide | None, watch: Any) 
     if name == "select_n":
         return [_select(args[0], args[1:], decide)]
     if name in ELEMENTWISE:
-        whole = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
-        table = ELEMENTWISE | WHOLE if whole else ELEMENTWISE
+        integer = jnp.issubdtype(eqn.invars[0].aval.dtype, jnp.integer)
+        table = ELEMENTWISE | WHOLE if integer else ELEMENTWISE
         try:
             return [elementwise(table[name], *args)]
         except Refusal:

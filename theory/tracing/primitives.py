@@ -51,12 +51,12 @@ def is_truth(item: Any) -> bool:
     return isinstance(item, logic.BooleanAtom | logic.BooleanFunction | sp.core.relational.Relational)
 
 
-def _compare(relation: Any, a: Any, b: Any, whole: bool = False) -> Any:
+def _compare(relation: Any, a: Any, b: Any, integer: bool = False) -> Any:
     """A comparison, decided where it asks for overflow or, of whole numbers, whether a counter is saturated."""
     if relation in (sp.Eq, sp.Ne) and is_truth(a) and is_truth(b):
         return sp.Xor(a, b) if relation is sp.Ne else sp.Not(sp.Xor(a, b))
     for left, right, sign in ((a, b, 1), (b, a, -1)):
-        saturated = right in (sp.oo, -sp.oo) or (whole and right.is_Integer and int(right) in _INT_MAX)
+        saturated = right in (sp.oo, -sp.oo) or (integer and right.is_Integer and int(right) in _INT_MAX)
         if saturated and not left.is_number:
             below = sign * (-1 if right == -sp.oo else 1) > 0
             answers = {sp.Lt: below, sp.Le: below, sp.Gt: not below, sp.Ge: not below, sp.Eq: False, sp.Ne: True}
@@ -190,7 +190,7 @@ ELEMENTWISE: dict[str, Callable] = {
 WHOLE: dict[str, Callable] = {
     "div": _quotient,
     **{
-        name: partial(_compare, relation, whole=True)
+        name: partial(_compare, relation, integer=True)
         for name, relation in {"eq": sp.Eq, "ne": sp.Ne, "lt": sp.Lt, "le": sp.Le, "gt": sp.Gt, "ge": sp.Ge}.items()
     },
 }

@@ -160,18 +160,18 @@ def limit(expr: Any, parameters: Hyperparameters) -> Any:
     if T not in expr.free_symbols:
         return expr
     expr = sp.cancel(expr) if expr.is_rational_function(T) else expr
-    found = sp.limit(expr, T, sp.oo)
-    if found.has(sp.AccumBounds):
+    limit_value = sp.limit(expr, T, sp.oo)
+    if limit_value.has(sp.AccumBounds):
         raise NoLinearEdge(
             f"a schedule goes on oscillating as the step number grows, it has no limit: {expr}",
             "ask for the rule at a given step, `--set t=100` (quasi-static)",
         )
-    if found.has(sp.oo, -sp.oo, sp.nan, sp.zoo, sp.Limit) or T in found.free_symbols:
+    if limit_value.has(sp.oo, -sp.oo, sp.nan, sp.zoo, sp.Limit) or T in limit_value.free_symbols:
         raise NoLinearEdge(
             f"a coefficient has no limit as the step number grows: {expr}",
             "ask for the rule at a given step, `--set t=100` (quasi-static)",
         )
-    return found
+    return limit_value
 
 
 def _extreme(e: Any) -> Any:

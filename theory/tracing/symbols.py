@@ -188,9 +188,9 @@ def hyperparameters(factory: Callable, settings: dict[str, Any]) -> Hyperparamet
         default = named[name].default if name in named else None
         if isinstance(default, float) and _domain(name, symbols[name].name, default) == MEMORY:
             domain[name] = MEMORY
-    found = Hyperparameters(symbols, reference, domain, fixed)
-    found.check(**{n: settings[n] for n in settings if n in symbols})
-    return found
+    parameters = Hyperparameters(symbols, reference, domain, fixed)
+    parameters.check(**{n: settings[n] for n in settings if n in symbols})
+    return parameters
 
 
 def _domain(name: str, symbol: str, reference: Any) -> tuple[float, float]:

@@ -85,11 +85,11 @@ def period_two(factory: Callable, jet: ScalarJet | None = None, **settings: Any)
         >>> print(law.kind, law.expressions["criterion"])
         depends -a*c4 + 3*c3**2
     """
-    found = cached_edge(factory, tuple(sorted(settings.items())))
-    gain, drag, numbers = flip_values(found)
+    theorem = cached_edge(factory, tuple(sorted(settings.items())))
+    gain, drag, numbers = flip_values(theorem)
     jet = symbolic_jet() if jet is None else jet
     formulas: dict[str, Any] = laws_of(jet, numbers)
-    polynomial, spectators = two_step_polynomials(found.loop)
+    polynomial, spectators = two_step_polynomials(theorem.loop)
     formulas |= {"critical_gain": gain, "drag": drag}
     for name, order in (("amplitude_sq", 2), ("centre", 2), ("multiplier", 2)):
         formulas[name] = sum(
@@ -101,18 +101,18 @@ def period_two(factory: Callable, jet: ScalarJet | None = None, **settings: Any)
     where = {"depends": f"exists above the edge, stable, where {sp.sstr(criterion)} > 0; below it, unstable, where < 0"}
     where |= {"supercritical": "is born above the edge, stable", "subcritical": "dies below the edge, unstable"}
     return PeriodTwo(
-        statement=f"with {found.name} a small orbit of period 2 {where[kind]}; its amplitude^2 is "
+        statement=f"with {theorem.name} a small orbit of period 2 {where[kind]}; its amplitude^2 is "
         f"({sp.sstr(formulas['amplitude_sq_1'])}) d + O(d^2), d = eta f''/(P k*) - 1",
         assumptions=(
-            "a scalar weight; P is held" if found.slow else "a scalar weight",
+            "a scalar weight; P is held" if theorem.slow else "a scalar weight",
             *jet.assumptions,
-            *found.assumptions[1:],
-            *((f"a flip comes first: {sp.sstr(found.conditions[0])} > 0",) if found.crossing == "depends" else ()),
+            *theorem.assumptions[1:],
+            *((f"a flip comes first: {sp.sstr(theorem.conditions[0])} > 0",) if theorem.crossing == "depends" else ()),
         ),
-        source=f"harmonic balance with k(z) from {found.source}; loss: {jet.source}",
+        source=f"harmonic balance with k(z) from {theorem.source}; loss: {jet.source}",
         expressions=formulas,
-        arguments={**jet.arguments, **found.symbols, "d": d, "Z": Z, "k_plus": k_plus, "k_minus": k_minus},
-        name=found.name,
+        arguments={**jet.arguments, **theorem.symbols, "d": d, "Z": Z, "k_plus": k_plus, "k_minus": k_minus},
+        name=theorem.name,
         kind=kind,
         jet=jet,
         polynomial=polynomial,

@@ -30,14 +30,14 @@ def reduced_map(factory: Callable, jet: ScalarJet | None = None, **settings: Any
     coefficient of A^2 in the mean of w (the centre of the oscillation).  Relative errors O(d), O(A^2).
     The edge comes from `theory.edge`; a minimum without gradient at w = 0 is assumed.  Raises as `period_two` does.
     """
-    found = cached_edge(factory, tuple(sorted(settings.items())))
-    gain, _, _ = flip_values(found)
+    theorem = cached_edge(factory, tuple(sorted(settings.items())))
+    gain, _, _ = flip_values(theorem)
     held = held_map(factory, **settings)
     jet = symbolic_jet() if jet is None else jet
     a, c3, c4, *_ = jet.derivatives
     eta = held.parameters.eta
     # f' enters as f'/P: with P f'/P the preconditioner drops out of all that the weight does
-    drive = held.inject.applyfunc(lambda e: tidy(e * found.loop.preconditioner / eta))
+    drive = held.inject.applyfunc(lambda e: tidy(e * theorem.loop.preconditioner / eta))
     matrix, n = held.matrix, held.matrix.rows
     first = sp.eye(n)[:, 0].T
     linear = (matrix + drive * gain * first).applyfunc(tidy)  # eta a/P = k* at the edge
@@ -48,7 +48,7 @@ def reduced_map(factory: Callable, jet: ScalarJet | None = None, **settings: Any
         try:
             return rows.LUsolve(right).applyfunc(tidy)
         except (ValueError, ZeroDivisionError) as error:
-            raise NoFlip(f"the linear part of {found.name} is singular beside its flip") from error
+            raise NoFlip(f"the linear part of {theorem.name} is singular beside its flip") from error
 
     # unknowns: the vector without its weight component, and one number in its place
     def bordered(border: sp.Matrix) -> sp.Matrix:
@@ -65,11 +65,11 @@ def reduced_map(factory: Callable, jet: ScalarJet | None = None, **settings: Any
         linear, drive, u, h2, sp.Matrix([0, *h3]), sp.Matrix([0, *h]), (rate, cubic), (gain, force, quadratic)
     )
     return Theorem(
-        statement=f"at its flip {found.name} moves as A+ = -A (1 - rate d - cubic A^2), d = eta f''/(P k*) - 1",
+        statement=f"at its flip {theorem.name} moves as A+ = -A (1 - rate d - cubic A^2), d = eta f''/(P k*) - 1",
         assumptions=("a scalar weight; the slow state is held", *jet.assumptions),
-        source=f"invariance of the centre manifold of the held step of {found.source}; loss: {jet.source}",
+        source=f"invariance of the centre manifold of the held step of {theorem.source}; loss: {jet.source}",
         expressions={"rate": tidy(rate), "cubic": tidy(cubic), "bend": tidy(h2[0])},
-        arguments={**jet.arguments, **found.symbols, "d": d},
+        arguments={**jet.arguments, **theorem.symbols, "d": d},
     )
 
 

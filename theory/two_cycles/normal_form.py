@@ -72,11 +72,11 @@ def _orbit() -> dict[sp.Symbol, sp.Expr]:
 
 def _inverted() -> tuple[sp.Expr, sp.Expr]:
     """s1, s2 of A^2 = s1 d + s2 d^2 in terms of d1, d2; checked by putting the series into one another."""
-    found: dict[Any, Any] = {_S[0]: 1 / _D[0]}
+    coefficients: dict[Any, Any] = {_S[0]: 1 / _D[0]}
     back = _truncate(sum(c * (_S[0] * d + _S[1] * d**2) ** n for n, c in enumerate(_D, 1)) - d, d, 2)
-    found[_S[1]] = _root(back.coeff(d, 2), _S[1], _D[0], found)
-    require_zero(back.subs(found), "the inverted series is the inverse")
-    return found[_S[0]], found[_S[1]]
+    coefficients[_S[1]] = _root(back.coeff(d, 2), _S[1], _D[0], coefficients)
+    require_zero(back.subs(coefficients), "the inverted series is the inverse")
+    return coefficients[_S[0]], coefficients[_S[1]]
 
 
 def _multiplier() -> tuple[sp.Expr, sp.Expr]:

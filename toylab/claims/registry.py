@@ -28,7 +28,7 @@ def discovered(package: str = "toylab.claims") -> list[Claim]:
     """
     claims: list[Claim] = []
     owners: dict[str, ModuleType] = {}
-    made: dict[str, ModuleType] = {}
+    modules: dict[str, ModuleType] = {}
     for folder in subpackages(package):
         for module, declared in declarations(folder, "CLAIMS"):
             if not isinstance(declared, list | tuple) or not all(isinstance(one, Claim) for one in declared):
@@ -40,9 +40,9 @@ def discovered(package: str = "toylab.claims") -> list[Claim]:
                         f"{module.__file__} declares {claim.id}", f"its id or its folder {folder} is of another topic"
                     )
             claims.extend(declared)
-            made |= {one.id: module for one in vars(module).values() if isinstance(one, Claim)}
-    for lost in sorted(made.keys() - owners.keys()):
-        raise DiscoveryError(f"{made[lost].__file__} makes {lost} but lists it in no CLAIMS", "it would never run")
+            modules |= {one.id: module for one in vars(module).values() if isinstance(one, Claim)}
+    for lost in sorted(modules.keys() - owners.keys()):
+        raise DiscoveryError(f"{modules[lost].__file__} makes {lost} but lists it in no CLAIMS", "it would never run")
     return sorted(claims, key=lambda claim: claim.topic)
 
 

@@ -97,8 +97,8 @@ def _output(path: str) -> str:
 
     from toylab.commands.parts.files import writable_folder
 
-    made = [one for one in (Path(path), *Path(path).parents) if not one.exists()]
+    missing = [one for one in (Path(path), *Path(path).parents) if not one.exists()]
     folder = writable_folder(path)
-    for one in made:
+    for one in missing:
         one.rmdir()
     return f"{folder} can be written"

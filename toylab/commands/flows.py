@@ -65,21 +65,21 @@ def run(options: argparse.Namespace) -> int:
     """
     with contextlib.redirect_stdout(sys.stderr):  # what the user's own code prints is not the answer
         models = _models(options.models)
-        found = experiment(options)
+        setup = experiment(options)
         _possible(options)
         require_own("figures")
         with results_folder(options.out) as folder:
-            warm_up, compared, whole = _compared(found, models, options)
-            record, arrays = _record(found, compared, warm_up), _arrays(compared)
+            warm_up, compared, complete = _compared(setup, models, options)
+            record, arrays = _record(setup, compared, warm_up), _arrays(compared)
             written = _saved(record, arrays, folder)  # before anything is drawn, which may fail
             drawn, failure = _drawn(arrays, folder)
             files = f"{folder / 'flows'}.{{{','.join([*written, *drawn])}}}"
     print(json.dumps(record, allow_nan=False) if options.json else "\n".join([*_lines(record), f"files: {files}"]))
     if failure:
         print(f"toylab: results are in {files}, but they could not be drawn: {failure}", file=sys.stderr)
-    if not whole:
+    if not complete:
         print(f"toylab: interrupted, {len(record['models'])} of the models ended", file=sys.stderr)
-    return 130 if not whole else 1 if failure else 0
+    return 130 if not complete else 1 if failure else 0
 
 
 def _models(text: str | None) -> tuple[str, ...]:
@@ -107,22 +107,22 @@ def _possible(options: argparse.Namespace) -> None:
             raise BadInput(f"--{name.replace('_', '-')} got {number}, needed an integer >= {least}", "")
 
 
-def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, bool]:
+def _compared(setup: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, bool]:
     """The steps of warm-up that were taken, the `toylab.models.comparison.run.ModelComparison`, and whether it is
     whole: at Ctrl-C it has the models that ended."""
     from toylab.models.comparison.run import comparing, parts_of
     from toylab.rules.edge import edge_data
     from toylab.rules.errors import NoLinearEdge
 
-    problem, transform = found.built_problem(), found.transform()
+    problem, transform = setup.built_problem(), setup.transform()
     so_far: Any = None
-    whole = False
+    complete = False
     try:
         structure, _ = edge_data(transform, problem.params)
         warm_up = options.warm_up if options.warm_up is not None else SETTLING if structure.roles.slow else 0
         parts = len(parts_of(models))
         every = max(1, options.steps // LOOKS)
-        with progress_bar(f"{found.rule.name} on {found.problem.name}: optimizer and models", parts) as shown:
+        with progress_bar(f"{setup.rule.name} on {setup.problem.name}: optimizer and models", parts) as shown:
             shown(0, parts, {})
             for part in comparing(
                 problem, transform, options.steps, models=models, count=options.eigenvalues, warm_up=warm_up,
@@ -130,12 +130,12 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
             ):  # fmt: skip
                 so_far = part.result()
                 shown(part.done, parts, {})
-            whole = True
+            complete = True
     except KeyboardInterrupt:
         if so_far is None or not so_far.runs:
             raise
     except NoLinearEdge as refusal:
-        raise BadInput(f"{found.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
+        raise BadInput(f"{setup.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
     except ValueError as error:
         raise BadInput(str(error), "see toylab flows --help") from error
     compared = so_far
@@ -143,10 +143,10 @@ def _compared(found: Experiment, models: tuple[str, ...], options: argparse.Name
         raise BadInput("the optimizer ended where it began, so no distance can be compared", "start elsewhere")
     if not math.isfinite(float(compared.measured.loss[0])):
         raise BadInput("the loss or its gradient is not finite at the start", "look at the problem's settings")
-    return warm_up, compared, whole
+    return warm_up, compared, complete
 
 
-def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
+def _record(setup: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
     import numpy as np
 
     from toylab.training.environment import code_fingerprint, devices, precision, versions
@@ -154,7 +154,7 @@ def _record(found: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:
     lost = np.flatnonzero(~np.isfinite(np.asarray(compared.measured.loss)))
     return plain(
         {
-            **found.named_settings(),
+            **setup.named_settings(),
             "steps": compared.steps,
             "warm_up": warm_up,
             "travelled": compared.travelled,

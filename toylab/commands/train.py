@@ -85,13 +85,13 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     yield f"status      {summary['status']}, {summary['taken']} of {summary['steps']} steps, {summary['seconds']:.1f} s"
     for name, value in sorted(summary["last"].items(), key=lambda entry: entry[0] not in ("loss", "edge_ratio")):
         if name == "edge_ratio" and summary["plateau"] is not None:
-            yield f"edge ratio  {_shown(value)} at the end; {_told(summary['plateau'])}"
+            yield f"edge ratio  {_shown(value)} at the end; {_plateau_text(summary['plateau'])}"
         elif not name.endswith(("_residual", "_residuals", "_products", "_converged")) and name != "excluded":
             yield f"{name.replace('_', ' '):<11} {_shown(value)}"
     yield f"file        {summary['file']}"
 
 
-def _told(plateau: dict[str, Any]) -> str:
+def _plateau_text(plateau: dict[str, Any]) -> str:
     if plateau["outcome"] == "settled":
         first, last = plateau["window"]
         return f"plateau {plateau['mean']:.4f} ± {plateau['spread']:.4f} over steps {first} to {last}"

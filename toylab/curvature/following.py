@@ -41,7 +41,7 @@ class Track(NamedTuple):
     count: Array
 
 
-class _Found(NamedTuple):
+class _SearchResult(NamedTuple):
     """Ritz pairs, descending: `values` (n,) and `vectors` (n, p), `rests` (n, p) their A v - value v; rows that are not
     there hold a value that is not finite and zeros. `residuals` (k,) relative, `errors` (k,) as estimated, 0 where
     nobody asks; `spent` products."""
@@ -57,7 +57,8 @@ class _Found(NamedTuple):
 class _Search(NamedTuple):
     """A search under way: the basis (m, p), orthonormal in its first `size` rows and zero in the others, its products
     `images`, V^T A V in the lower triangle of `projected`; the Ritz values (m,) and their `weights` (m, m), one row
-    each, in that basis; of the first k + 1 of them `vectors` and `rests` (k + 1, p); the others as in `_Found`."""
+    each, in that basis; of the first k + 1 of them `vectors` and `rests` (k + 1, p); the others as in
+    `_SearchResult`."""
 
     basis: Array
     images: Array
@@ -134,32 +135,32 @@ def follow(
     looking = track.count % LOOKOUT == 0
     begins = _begins(track, live, looking)
     if everything:
-        found = _dense(apply, live, begins)
+        result = _dense(apply, live, begins)
     else:
         first = jnp.asarray(count, jnp.int32) if above is None else track.active
         looks = jnp.where(looking, LOOKS, 0)
-        found = _searched(apply, track, begins, live, first, looks, least, tolerance, limit * count)
-    values = found.values[:count]
+        result = _searched(apply, track, begins, live, first, looks, least, tolerance, limit * count)
+    values = result.values[:count]
     shown = values > least
-    sign = jnp.where(_dots(found.vectors[:count], begins[:count]) < 0, -1, 1).astype(values.dtype)[:, None]
-    top = sign * found.vectors[:count]
+    sign = jnp.where(_dots(result.vectors[:count], begins[:count]) < 0, -1, 1).astype(values.dtype)[:, None]
+    top = sign * result.vectors[:count]
     pairs = EigenPair(
         jnp.where(shown, values, jnp.nan),
         jax.vmap(unravel)(jnp.where(shown[:, None], top, 0)),
-        jnp.where(shown, found.residuals[:count], jnp.nan),
-        found.spent,
+        jnp.where(shown, result.residuals[:count], jnp.nan),
+        result.spent,
         jnp.sum(~live),
-        shown & (found.errors[:count] <= tolerance),
+        shown & (result.errors[:count] <= tolerance),
     )
     if everything:
         return pairs, track._replace(vectors=top, count=track.count + 1)
-    known = looking & jnp.isfinite(found.values[count])
+    known = looking & jnp.isfinite(result.values[count])
     kept = Track(
-        vectors=_corrected(top, sign * found.rests[:count], values, found.residuals, track),
+        vectors=_corrected(top, sign * result.rests[:count], values, result.residuals, track),
         before=track.vectors,
         earlier=track.before,
-        lookout=jnp.where(known, found.vectors[count], track.lookout),
-        level=jnp.where(known, found.values[count], track.level),
+        lookout=jnp.where(known, result.vectors[count], track.lookout),
+        level=jnp.where(known, result.values[count], track.level),
         active=jnp.minimum(1 + jnp.sum(shown), count).astype(jnp.int32),
         count=track.count + 1,
     )
@@ -176,7 +177,7 @@ def _searched(
     above: float | Array,
     tolerance: float,
     limit: int,
-) -> _Found:
+) -> _SearchResult:
     """Davidson's method; a full basis is cut back to its best count + SPARE Ritz vectors.
 
     Tried first are `first` of the starts (k + 1, p) in `begins`; then, if `looks` > 0, its last row and what that
@@ -210,8 +211,8 @@ def _searched(
     def solved(filled: int, search: _Search) -> _Search:
         """With the Ritz pairs of the basis as it is at present, zero beyond its first `filled` rows."""
         inside, wanted = places[:filled] < search.size, min(filled, count + 1)
-        found, combined = ritz(search.projected[:filled, :filled], inside)
-        values = unknown.at[:filled].set(jnp.where(inside, found, -jnp.inf))
+        ritz_values, combined = ritz(search.projected[:filled, :filled], inside)
+        values = unknown.at[:filled].set(jnp.where(inside, ritz_values, -jnp.inf))
         weights = square.at[:filled, :filled].set(combined)
         some = jnp.where(values[:wanted] > -jnp.inf, values[:wanted], 0)[:, None]
         best = combined[:wanted] @ search.basis[:filled]
@@ -245,17 +246,17 @@ def _searched(
     none, short = nothing[: count + 1], unknown[:count]
     start = _Search(nothing, nothing, square, zero, unknown, square, none, none, short, short, zero)
     end = lax.while_loop(unfinished, expanded, start)
-    return _Found(end.values, end.vectors, end.rests, end.residuals, end.errors, end.spent)
+    return _SearchResult(end.values, end.vectors, end.rests, end.residuals, end.errors, end.spent)
 
 
-def _dense(apply: Callable[[Array], Array], live: Array, like: Array) -> _Found:
+def _dense(apply: Callable[[Array], Array], live: Array, like: Array) -> _SearchResult:
     """The eigenpairs of the whole matrix."""
     matrix = jax.vmap(apply)(jnp.eye(live.size, dtype=like.dtype))
     values, vectors = ritz(matrix, live)
     values = jnp.where(jnp.arange(live.size) < jnp.sum(live), values, -jnp.inf)
     rests = vectors @ matrix - jnp.where(values > -jnp.inf, values, 0)[:, None] * vectors
     spent = jnp.asarray(live.size, jnp.int32)
-    return _Found(values, vectors, rests, _residuals(values, rests), jnp.zeros_like(values), spent)
+    return _SearchResult(values, vectors, rests, _residuals(values, rests), jnp.zeros_like(values), spent)
 
 
 def _residuals(values: Array, rests: Array) -> Array:

@@ -42,8 +42,8 @@ def returns(sample: dict[str, np.ndarray]) -> np.ndarray:
         part = -grown[k - 1] / (grown[k] - grown[k - 1])
         return path[k - 1, 1] + part * (path[k, 1] - path[k - 1, 1])
 
-    found = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(sample["below"], pushes)
-    return np.asarray(found) @ np.array([1 / 3, -2, 8 / 3])
+    levels = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))(sample["below"], pushes)
+    return np.asarray(levels) @ np.array([1 / 3, -2, 8 / 3])
 
 
 def late_over_early_spread(sample: Any) -> dict[str, np.ndarray]:

@@ -39,8 +39,8 @@ def monotone_bracket(sample: None) -> np.ndarray:
             heights = np.linspace(low, high, 201)
             first = np.full(201, curvature)
             u, v = lab.weights_at(np.random.default_rng(0), first, 2 * np.sqrt(heights) / curvature, 2)
-            found = lab.paths("gd", {"learning_rate": jnp.ones(201)}, jnp.asarray(u), jnp.asarray(v), jnp.zeros(201), 3)
-            loss = np.asarray(found[2])
+            path = lab.paths("gd", {"learning_rate": jnp.ones(201)}, jnp.asarray(u), jnp.asarray(v), jnp.zeros(201), 3)
+            loss = np.asarray(path[2])
             rise = np.where(loss[:, 1] < loss[:, 0], loss[:, 2] / loss[:, 1], 0)
             best, width = heights[np.argmax(rise)], (high - low) / 20
             low, high = max(best - width, curvature - 2), min(best + width, curvature**2 / 4)

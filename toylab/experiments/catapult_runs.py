@@ -75,7 +75,7 @@ def ends(rule: str, numbers: dict[str, Array], u: Array, v: Array, steps: int) -
     def one(numbers: dict[str, Array], u: Array, v: Array) -> tuple[Array, Array]:
         problem = two_layer_linear(u=u, v=v)
         kernel = discrete_steps(problem, NAMED[rule](**numbers))
-        last = lax.fori_loop(0, steps, lambda _, now: kernel.step(now)[0], kernel.init(problem.params))
+        last = lax.fori_loop(0, steps, lambda _, state: kernel.step(state)[0], kernel.init(problem.params))
         return _observed(last.params)
 
     return jax.vmap(one)(numbers, u, v)

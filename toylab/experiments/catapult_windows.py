@@ -62,29 +62,29 @@ def divergence_edges(sample: Sample) -> dict[str, np.ndarray]:
 
 def curvature_changes(sample: Sample) -> dict[str, np.ndarray]:
     """(lambda+ - lambda) n/(eta f^2) over the first steps of all runs, where eta f/sqrt(n) is above 1e-3."""
-    found: dict[str, list[np.ndarray]] = {"below": [], "above": []}
+    ratios: dict[str, list[np.ndarray]] = {"below": [], "above": []}
     for start in sample.values():
         output, curvature, _ = run(start, 8)
-        seen = (np.abs(output[:, :-1]) > 1e-3) & (curvature[:, 1:] < 1e6)
+        usable = (np.abs(output[:, :-1]) > 1e-3) & (curvature[:, 1:] < 1e6)
         for side, rows in (("below", start["a"] < 4), ("above", start["a"] > 4)):
-            use = seen & rows[:, None]
-            found[side].append((curvature[:, 1:][use] - curvature[:, :-1][use]) / output[:, :-1][use] ** 2)
-    return {side: np.concatenate(changes)[None] for side, changes in found.items()}
+            use = usable & rows[:, None]
+            ratios[side].append((curvature[:, 1:][use] - curvature[:, :-1][use]) / output[:, :-1][use] ** 2)
+    return {side: np.concatenate(changes)[None] for side, changes in ratios.items()}
 
 
 def landings(sample: Sample) -> np.ndarray:
     """eta lambda where each run ends, all members in one row."""
-    found = []
+    curvatures = []
     for start in sample.values():
         _, curvature = lab.ends("gd", _numbers(start), jnp.asarray(start["u"]), jnp.asarray(start["v"]), 4_000)
-        found.append(start["rate"] * np.asarray(curvature))
-    return np.concatenate(found)
+        curvatures.append(start["rate"] * np.asarray(curvature))
+    return np.concatenate(curvatures)
 
 
 def loss_budgets(sample: Sample) -> np.ndarray:
     """eta lambda_0 plus the eta lambda lost for each unit of the sum of eta^2 f^2/n, all members in one row."""
-    found = []
+    budgets = []
     for start in sample.values():
         output, curvature, _ = run(start, 600)
-        found.append(curvature[:, 0] + (curvature[:, 0] - curvature[:, -1]) / np.sum(output[:, :-1] ** 2, 1))
-    return np.concatenate(found)[None]
+        budgets.append(curvature[:, 0] + (curvature[:, 0] - curvature[:, -1]) / np.sum(output[:, :-1] ** 2, 1))
+    return np.concatenate(budgets)[None]

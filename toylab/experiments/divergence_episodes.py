@@ -53,9 +53,10 @@ class Episode(NamedTuple):
 def _runs(name: str, seeds: tuple[int, ...]) -> toylab.Sweep:
     of = CROSSINGS[name]
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    seen = toylab.observers(midpoint_sharpness=1, projections=1, position=64)  # 48 weights: the positions are exact
+    # 48 weights: the positions are exact
+    observers = toylab.observers(midpoint_sharpness=1, projections=1, position=64)
     grid = {"learning_rate": [of.learning_rate]} | {name: [number] for name, number in of.fixed}
-    return toylab.sweep(network, NAMED[of.rule], grid, steps=of.steps, seeds=keys, every=1, observe=seen)
+    return toylab.sweep(network, NAMED[of.rule], grid, steps=of.steps, seeds=keys, every=1, observe=observers)
 
 
 def _of_seed(runs: toylab.Sweep, name: str, seed: int) -> np.ndarray:
@@ -65,7 +66,7 @@ def _of_seed(runs: toylab.Sweep, name: str, seed: int) -> np.ndarray:
 
 def _episodes(name: str, seeds: tuple[int, ...]) -> list[Episode]:
     """The first episode of every seed. Raises ArithmeticError where the steps do not suffice for one."""
-    runs, found = _runs(name, seeds), []
+    runs, episodes = _runs(name, seeds), []
     for seed in range(len(seeds)):
         size = np.abs(_of_seed(runs, "projections", seed)[:, 0])
         smallest = int(size.argmin())
@@ -75,8 +76,10 @@ def _episodes(name: str, seeds: tuple[int, ...]) -> list[Episode]:
         grown = started + int(np.argmax(size[started:] > LARGE))
         over = grown + int(np.argmax(size[grown:] > 10 * LARGE))
         largest = over + int(np.argmax(np.diff(size[over:]) < 0))
-        found.append(Episode(smallest, started, grown, largest, size, _of_seed(runs, "midpoint_sharpness", seed)[:, 0]))
-    return found
+        episodes.append(
+            Episode(smallest, started, grown, largest, size, _of_seed(runs, "midpoint_sharpness", seed)[:, 0])
+        )
+    return episodes
 
 
 def each(seeds: Mapping[str, tuple[int, ...]], number: Any) -> dict[str, np.ndarray]:
@@ -130,7 +133,7 @@ def _cosine(before: Array, at: Array, after: Array) -> Array:
 
 def alignments(seeds: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """By rule and moment of the episode, (seeds,)."""
-    found = {}
+    alignment = {}
     for name, drawn in seeds.items():
         runs, episodes = _runs(name, drawn), _episodes(name, drawn)
         for label, step in (("as it begins", "started"), ("at its largest", "largest")):
@@ -138,5 +141,5 @@ def alignments(seeds: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
             for seed, episode in enumerate(episodes):
                 path, t = _of_seed(runs, "position", seed), getattr(episode, step)
                 cosines.append(float(_cosine(path[t - 1], path[t], path[t + 1])))
-            found[f"{name}, {label}"] = np.array(cosines)
-    return found
+            alignment[f"{name}, {label}"] = np.array(cosines)
+    return alignment

@@ -81,14 +81,14 @@ def _each_grid(sample: tuple[str, int]) -> list[tuple[PlateauGrid, Plateaus]]:
 
 def levels(sample: tuple[str, int]) -> dict[str, np.ndarray]:
     """For every grid and learning rate eta lambda_max, averaged over time and the seeds that settled."""
-    return {grid.label: _over_seeds(found) for grid, found in _each_grid(sample)}
+    return {grid.label: _over_seeds(plateaus) for grid, plateaus in _each_grid(sample)}
 
 
-def _over_seeds(found: Plateaus) -> np.ndarray:
-    each = [row[~np.isnan(row)] for row in found.level]
+def _over_seeds(plateaus: Plateaus) -> np.ndarray:
+    each = [row[~np.isnan(row)] for row in plateaus.level]
     return np.array([row.mean() if row.size else np.nan for row in each])
 
 
 def summaries(sample: tuple[str, int]) -> dict[str, np.ndarray]:
     """Each grid in the numbers of its summary."""
-    return {grid.label: numbers(summary(found)) for grid, found in _each_grid(sample)}
+    return {grid.label: numbers(summary(plateaus)) for grid, plateaus in _each_grid(sample)}

@@ -42,12 +42,12 @@ def _descended(problem: toylab.Problem, time_step: Array, substeps: Array, point
     """Gradient descent with learning rate time_step/substeps at the same times: weights (points, p)."""
     rule = NAMED["gd"](learning_rate=time_step / substeps)
 
-    def one(_: int, now: tuple[Any, Any]) -> tuple[Any, Any]:
-        updates, state = rule.update(problem.gradient(now[0]), now[1], now[0])
-        return jax.tree.map(jnp.add, now[0], updates), state
+    def one(_: int, pair: tuple[Any, Any]) -> tuple[Any, Any]:
+        updates, state = rule.update(problem.gradient(pair[0]), pair[1], pair[0])
+        return jax.tree.map(jnp.add, pair[0], updates), state
 
-    def step(now: Any, _: None) -> tuple[Any, Array]:
-        return lax.fori_loop(0, substeps, one, now), ravel_pytree(now[0])[0]
+    def step(pair: Any, _: None) -> tuple[Any, Array]:
+        return lax.fori_loop(0, substeps, one, pair), ravel_pytree(pair[0])[0]
 
     return lax.scan(step, (problem.params, rule.init(problem.params)), None, length=points)[1]
 
@@ -83,9 +83,9 @@ APART = 3.0
 
 def distance_errors(sample: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Learning rates, and the distance to the flow at each of `TIMES`."""
-    found, _ = distances(1.0, POINTS, RATES)
+    distance, _ = distances(1.0, POINTS, RATES)
     rows = [RATES.index(n) for n in BELOW]
-    return {f"time {time}": (1 / np.array(BELOW), found[rows, time]) for time in TIMES}
+    return {f"time {time}": (1 / np.array(BELOW), distance[rows, time]) for time in TIMES}
 
 
 def levels_at_departure(sample: Any) -> dict[str, float]:
@@ -93,10 +93,10 @@ def levels_at_departure(sample: Any) -> dict[str, float]:
 
     The start, where the fastest directions are still to be resolved, is passed by beginning at the smallest ratio.
     """
-    found, sharpness = distances(1.0, POINTS, RATES)
+    distance, sharpness = distances(1.0, POINTS, RATES)
     levels = {}
     for n in LEAVING:
-        ratio = found[RATES.index(n), 1:] / found[RATES.index(2 * n), 1:]
+        ratio = distance[RATES.index(n), 1:] / distance[RATES.index(2 * n), 1:]
         gone = np.flatnonzero((ratio > APART) & (np.arange(ratio.size) > np.argmin(ratio)))
         levels[f"learning rate 1/{n}"] = float(sharpness[gone[0] + 1] / n) if gone.size else float("nan")
     return levels

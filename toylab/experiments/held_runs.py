@@ -66,12 +66,12 @@ def held_map(
 
     def run(x: Array) -> Array:
         weight, *fast = jnp.split(x, np.cumsum(sizes)[:-1])
-        now = list(leaves)
+        state_leaves = list(leaves)
         for i, value in zip(parts.fast, fast, strict=True):
-            now[i] = value.reshape(leaves[i].shape)
+            state_leaves[i] = value.reshape(leaves[i].shape)
         for i, value in zip(parts.slow, slow, strict=True):
-            now[i] = value
-        update, new = step(gradient(weight), jax.tree.unflatten(tree, now), weight, list(slow))
+            state_leaves[i] = value
+        update, new = step(gradient(weight), jax.tree.unflatten(tree, state_leaves), weight, list(slow))
         after = jax.tree.leaves(new)
         return jnp.concatenate([weight + update, *(after[i].ravel() for i in parts.fast)])
 
@@ -94,8 +94,8 @@ def in_blocks(run: Callable, *rows: Any, block: int = _BLOCK) -> Any:
     """
     count = len(jax.tree.leaves(rows)[0])
     places = np.pad(np.arange(count), (0, -count % block)).reshape(-1, block)
-    found = [run(*jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[place]), rows)) for place in places]  # noqa: B023
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *found)
+    blocks = [run(*jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[place]), rows)) for place in places]  # noqa: B023
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *blocks)
 
 
 def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> np.ndarray:
@@ -104,8 +104,8 @@ def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array]
     members, scales, *shape = np.shape(hessians)
     repeated = partial(np.repeat, repeats=scales, axis=0)
     named, held = jax.tree.map(repeated, (dict(hyperparameters), list(slow)))
-    found = in_blocks(partial(_compiled, rule), named, held, np.reshape(hessians, (-1, *shape)))
-    return found.reshape(members, scales, *found.shape[1:])
+    matrices = in_blocks(partial(_compiled, rule), named, held, np.reshape(hessians, (-1, *shape)))
+    return matrices.reshape(members, scales, *matrices.shape[1:])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -148,8 +148,8 @@ def critical_scale(rule: str, hyperparameters: Mapping[str, Array], slow: list[A
         return rate > GROWS[rate.dtype]
 
     scan = np.geomspace(1e-6, 1e6, 935)[None, :] / eta[:, None]
-    found = grows(scan)
-    first = np.argmax(found, axis=1)
+    growing = grows(scan)
+    first = np.argmax(growing, axis=1)
     member = np.arange(len(eta))
     low, high = scan[member, np.maximum(first - 1, 0)], scan[member, first]
     for _ in range(8):
@@ -157,7 +157,7 @@ def critical_scale(rule: str, hyperparameters: Mapping[str, Array], slow: list[A
         inside = np.pad(grows(ends[:, 1:-1]), ((0, 0), (0, 1)), constant_values=True)
         first = np.argmax(inside, axis=1)
         low, high = ends[member, first], ends[member, first + 1]
-    return np.where(found.any(axis=1), (low + high) / 2, np.nan)
+    return np.where(growing.any(axis=1), (low + high) / 2, np.nan)
 
 
 def cosine_of_oscillation(rule: str, hyperparameters: Mapping, slow: list, hessian: Array) -> np.ndarray:
@@ -198,9 +198,9 @@ def naive_bracket(
     fine = low[:, None] * (high / low)[:, None] ** np.linspace(0, 1, n)[None, :]
     diverges = _diverges(rule, hyperparameters, slow, fine, hessian, steps)
     first = np.argmax(diverges, axis=1)
-    found = np.any(diverges, axis=1)
+    divergent = np.any(diverges, axis=1)
     bracket = np.stack([fine[member, np.maximum(first - 1, 0)], fine[member, first]], axis=1)
-    return np.where(found[:, None], bracket, np.nan)
+    return np.where(divergent[:, None], bracket, np.nan)
 
 
 def _diverges(rule: str, hyperparameters: Mapping, slow: list, scales: Array, hessian: Array, steps: int) -> np.ndarray:

@@ -101,11 +101,11 @@ def grid(tier: str) -> dict[str, Sizes]:
 
 def level_rises(tier: str) -> dict[str, np.ndarray]:
     """Changes of log(level) from each batch size to the next larger, means over seeds, (sizes - 1,)."""
-    found = {}
+    rises = {}
     for name, of in grid(tier).items():
         levels = np.array([np.log(_run(of, size, False)["level"]).mean() for size in of.sizes])
-        found[name] = np.diff(levels)
-    return found
+        rises[name] = np.diff(levels)
+    return rises
 
 
 def settled_levels(tier: str) -> dict[str, np.ndarray]:

@@ -118,11 +118,11 @@ def in_single_precision(problem: toylab.Problem) -> toylab.Problem:
 def _source(problem: str, settings: tuple[tuple[str, Any], ...], single: bool) -> Callable[[Any], toylab.Problem]:
     """The function from a seed to the problem; one for equal settings, so that a program is compiled once."""
 
-    def made(key: Any) -> toylab.Problem:
+    def source(key: Any) -> toylab.Problem:
         drawn = PROBLEMS[problem](seed=key, **dict(settings))
         return in_single_precision(drawn) if single else drawn
 
-    return made
+    return source
 
 
 def swept(grid: PlateauGrid, observe: Any = None, **others: Any) -> toylab.Sweep:
@@ -150,10 +150,10 @@ def swept(grid: PlateauGrid, observe: Any = None, **others: Any) -> toylab.Sweep
 def plateaus(runs: toylab.Sweep) -> Plateaus:
     """The plateau of every run of a sweep over learning rates and seeds that recorded the edge ratio."""
     shape = runs.edge_ratio.shape[:2]
-    found = [[toylab.plateau(runs.steps, runs.edge_ratio[i, j]) for j in range(shape[1])] for i in range(shape[0])]
+    table = [[toylab.plateau(runs.steps, runs.edge_ratio[i, j]) for j in range(shape[1])] for i in range(shape[0])]
 
     def each(name: str) -> np.ndarray:
-        return np.array([[getattr(one, name) for one in row] for row in found])
+        return np.array([[getattr(one, name) for one in row] for row in table])
 
     # the threshold is one number for a run: level and ratio differ by a factor only
     factor = runs.grid["learning_rate"][:, None] * runs.preconditioned_sharpness[..., 0] / runs.edge_ratio[..., 0]

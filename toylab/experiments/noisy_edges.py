@@ -20,8 +20,8 @@ def averages(inputs: Inputs, horizon: float) -> np.ndarray:
     burn, steps = int(40 / inputs["eps"]), int((40 + horizon) / inputs["eps"])
     random = np.random.default_rng(inputs["seed"])
     batches = random.integers(0, 4, (steps, inputs["chains"], 1), dtype=np.int32)
-    found, _ = lab.run_edge(inputs["rule"], burn, inputs["hyperparameters"], inputs["model"], jnp.asarray(batches))
-    return np.asarray(found)
+    means, _ = lab.run_edge(inputs["rule"], burn, inputs["hyperparameters"], inputs["model"], jnp.asarray(batches))
+    return np.asarray(means)
 
 
 def gap_and_square(inputs: Inputs) -> np.ndarray:
@@ -54,8 +54,8 @@ def moments(sample: dict[str, list[Inputs]]) -> dict[str, np.ndarray]:
         batches = random.integers(0, 4, (LADDER, ladder[0]["chains"], 1), dtype=np.int32)
         models = {name: jnp.array([inputs["model"][name] for inputs in ladder]) for name in ladder[0]["model"]}
         burns = jnp.asarray((40 / EPSILONS).astype(int))
-        found, _ = lab.run_edges(rule, burns, ladder[0]["hyperparameters"], models, jnp.asarray(batches))
-        y, yy, xx, x4, _ = np.moveaxis(np.asarray(found).mean(axis=1), -1, 0)
+        means, _ = lab.run_edges(rule, burns, ladder[0]["hyperparameters"], models, jnp.asarray(batches))
+        y, yy, xx, x4, _ = np.moveaxis(np.asarray(means).mean(axis=1), -1, 0)
         rate = np.asarray(models["rate"])
         out[rule] = np.array([-y / np.sqrt(rate), (yy - y**2) / rate, x4 / xx**2])
     return out

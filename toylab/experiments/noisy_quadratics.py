@@ -26,8 +26,8 @@ def gradient_variances(sample: np.ndarray) -> np.ndarray:
     for curvatures in sample:
         problem = noisy_line(curvatures)
         one = jax.jit(jax.vmap(lambda batch, problem=problem: lab.on(problem, batch).gradient(problem.params)))
-        found = [np.var(np.asarray(one(lab.all_batches(len(curvatures), *way)))) for way in WAYS]
-        out.append(np.array(found) / np.var(curvatures))
+        variances = [np.var(np.asarray(one(lab.all_batches(len(curvatures), *way)))) for way in WAYS]
+        out.append(np.array(variances) / np.var(curvatures))
     return np.array(out)
 
 
@@ -187,5 +187,5 @@ def exponents_at_edge(sample: Any) -> dict[str, np.ndarray]:
 def exponent_limits(sample: Any) -> dict[str, np.ndarray]:
     """The exponent over c in the limit of small noise, as an interval of no width."""
     return {
-        r: np.repeat(np.polyfit(NOISES, found / NOISES, 1)[-1], 2) for r, found in exponents_at_edge(sample).items()
+        r: np.repeat(np.polyfit(NOISES, rates / NOISES, 1)[-1], 2) for r, rates in exponents_at_edge(sample).items()
     }

@@ -38,9 +38,9 @@ def _gaps(start: Any, data: Any, unravel: Any, loss: Any) -> Any:
         return jax.jvp(lambda w: jnp.vdot(jax.grad(value)(w), u), (flat,), (u,))[1]
 
     slope = jax.jit(jax.grad(curvature))(start)
-    here = gradient(start)
+    start_gradient = gradient(start)
     gaps = []
     for x in AMPLITUDES:
         mean = (gradient(start + x * u) + gradient(start - x * u)) / 2
-        gaps.append(jnp.linalg.norm(mean - here - x**2 / 2 * slope))
+        gaps.append(jnp.linalg.norm(mean - start_gradient - x**2 / 2 * slope))
     return jnp.stack(gaps)

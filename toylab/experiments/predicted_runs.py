@@ -87,13 +87,13 @@ def _compared(eps: Array, kind: dict[str, Array], x: Array, y: Array) -> dict[st
     off = jnp.stack([0 * eps, y * scale, 0 * eps, 2 * kind["coupled"] * scale])
     first = centre.params + x * scale * centre.here.vectors[0] + off
     path = visited(problem.with_params(first), 1.0, steps)
-    found = rollout(kernel, Predicted(centre, first - centre.params), steps)[1]
-    loss, held = jax.vmap(problem.value)(path), found.centre
+    prediction = rollout(kernel, Predicted(centre, first - centre.params), steps)[1]
+    loss, held = jax.vmap(problem.value)(path), prediction.centre
     errors = {
-        "weights": jnp.linalg.norm(found.params - path, axis=1),
-        "sharpness": found.sharpness - sharpness_along(problem, path),
-        "loss": found.loss - loss,
-        "loss_along": found.loss_along - loss,
+        "weights": jnp.linalg.norm(prediction.params - path, axis=1),
+        "sharpness": prediction.sharpness - sharpness_along(problem, path),
+        "loss": prediction.loss - loss,
+        "loss_along": prediction.loss_along - loss,
         "variance": held.variance * held.grad_sharpness_sq / (2 * held.sharpening_rate) - 1,
     }
     during = jnp.arange(steps) * eps <= SPAN
@@ -144,11 +144,11 @@ def averaging_errors(sample: dict[str, float]) -> dict[str, tuple[np.ndarray, np
         problem = normal_form(member | {"eta": jnp.ones(()), "alpha": eps**2, "beta": jnp.ones(())})
         path = visited(problem, 1.0, steps)
         kernel = amplitude_dynamics(1.0, eps**2)
-        found = rollout(kernel, kernel.init(problem.params[0], problem.params[1]), steps)[1]
+        orbit = rollout(kernel, kernel.init(problem.params[0], problem.params[1]), steps)[1]
         during = jnp.arange(steps) * eps <= 2 * np.pi / np.sqrt(2)
         errors = {
-            "log amplitude": jnp.log(found.amplitude / jnp.abs(path[:, 0])),
-            "excess of the sharpness in units of eps": (found.excess - path[:, 1]) / eps,
+            "log amplitude": jnp.log(orbit.amplitude / jnp.abs(path[:, 0])),
+            "excess of the sharpness in units of eps": (orbit.excess - path[:, 1]) / eps,
         }
         return {name: jnp.max(jnp.where(during, jnp.abs(error), 0)) for name, error in errors.items()}
 

@@ -31,8 +31,8 @@ AMPLITUDE = 2.0**-30
 
 def all_batches(examples: int, size: int, independent: bool) -> np.ndarray:
     """(batches, size) indices: every subset, or every sequence of independent draws, each equally likely."""
-    found = product(range(examples), repeat=size) if independent else combinations(range(examples), size)
-    return np.array(list(found))
+    batches = product(range(examples), repeat=size) if independent else combinations(range(examples), size)
+    return np.array(list(batches))
 
 
 def drawn_batches(
@@ -69,13 +69,13 @@ def step_matrix(rule: str, hyperparameters: Mapping[str, Array], problem: Proble
 
     def run(x: Array) -> Array:
         weight, *fast = (p.reshape(s) for p, s in zip(jnp.split(x, np.cumsum(sizes)[:-1]), shapes, strict=True))
-        now = list(leaves)
+        state_leaves = list(leaves)
         for i, leaf in zip(parts.fast, fast, strict=True):
-            now[i] = leaf
+            state_leaves[i] = leaf
         held = [jnp.ones_like(leaves[i]) for i in parts.slow]
         for i, leaf in zip(parts.slow, held, strict=True):
-            now[i] = leaf
-        update, new = step(problem.gradient(weight), jax.tree.unflatten(tree, now), weight, held)
+            state_leaves[i] = leaf
+        update, new = step(problem.gradient(weight), jax.tree.unflatten(tree, state_leaves), weight, held)
         after = jax.tree.leaves(new)
         return jnp.concatenate([(weight + update).ravel(), *(after[i].ravel() for i in parts.fast)])
 
@@ -107,8 +107,8 @@ def second_moments_radius(matrices: np.ndarray) -> np.ndarray:
 def moments_growth(rule: str, hyperparameters: Mapping[str, Array], features: np.ndarray, batches: np.ndarray) -> float:
     """Growth a step of the second moments on `rank_one_quadratic`, over all the batches."""
     _roles(rule)
-    found = _plane_matrices(rule, dict(hyperparameters), jnp.asarray(features), jnp.asarray(batches))
-    return float(second_moments_radius(np.asarray(found)))
+    matrices = _plane_matrices(rule, dict(hyperparameters), jnp.asarray(features), jnp.asarray(batches))
+    return float(second_moments_radius(np.asarray(matrices)))
 
 
 def critical_scale(
@@ -127,15 +127,15 @@ def critical_scale(
         """(members, groups) at scales (members, groups)."""
         columns = []
         for g in range(len(groups)):
-            found = _line_matrices(rule, named, jnp.asarray(scales[:, g, None] * curvatures), batches)
-            columns.append(second_moments_radius(np.split(np.asarray(found), ends, axis=1)[g]))
+            matrices = _line_matrices(rule, named, jnp.asarray(scales[:, g, None] * curvatures), batches)
+            columns.append(second_moments_radius(np.split(np.asarray(matrices), ends, axis=1)[g]))
         return np.stack(columns, axis=1)
 
     scan = np.geomspace(1e-2, 1e3, 236)[None, :] / eta[:, None]
     rows = {name: np.repeat(values, scan.shape[1]) for name, values in named.items()}
     many = (scan[:, :, None] * curvatures[:, None]).reshape(-1, curvatures.shape[-1])
-    found = np.split(np.asarray(_line_matrices(rule, rows, jnp.asarray(many), batches)), ends, axis=1)
-    grows = np.stack([second_moments_radius(f).reshape(scan.shape) > 1 + 1e-12 for f in found], axis=1)
+    grouped_matrices = np.split(np.asarray(_line_matrices(rule, rows, jnp.asarray(many), batches)), ends, axis=1)
+    grows = np.stack([second_moments_radius(f).reshape(scan.shape) > 1 + 1e-12 for f in grouped_matrices], axis=1)
     first = np.argmax(grows, axis=2)
     member = np.arange(len(eta))[:, None]
     low, high = scan[member, np.maximum(first - 1, 0)], scan[member, first]
@@ -161,10 +161,10 @@ def run_line(rule: str, hyperparameters: dict, curvatures: Array, batches: Array
     def chain(carry: tuple, batch: Array) -> tuple:
         (w, state), log = carry
         updates, state = transform.update(on(problem, batch).gradient(w), state, w)
-        now = (optax.apply_updates(w, updates), state)
-        size = jnp.maximum(sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(now)), 1e-300)
+        pair = (optax.apply_updates(w, updates), state)
+        size = jnp.maximum(sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(pair)), 1e-300)
         size = jnp.where((size > 1e30) | (size < 1e-30), size, 1.0)
-        return jax.tree.map(lambda leaf: leaf / size, now), log + jnp.log(size)
+        return jax.tree.map(lambda leaf: leaf / size, pair), log + jnp.log(size)
 
     def step(carry: tuple, batch: Array) -> tuple[tuple, None]:
         return jax.vmap(chain)(carry, batch), None
@@ -222,8 +222,8 @@ def run_edge(rule: str, burn: Array, hyperparameters: dict, model: dict, batches
         x, y = after[0], root * after[1]
         return after, state, total + counts * jnp.stack([y, y**2, x**2, x**4, x**2 * y**2])
 
-    def step(carry: tuple, now: tuple) -> tuple[tuple, None]:
-        batch, t = now
+    def step(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+        batch, t = inputs
         counts = jnp.where(t >= burn, 1.0, 0.0)
         return jax.vmap(chain, in_axes=(0, 0, 0, 0, None))(*carry, batch, counts), None
 

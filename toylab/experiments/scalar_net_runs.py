@@ -153,6 +153,6 @@ def balanced_limits(sample: dict[str, Nets]) -> dict[str, np.ndarray]:
     for name, nets in sample.items():
         depth = nets.weights.shape[1]
         unit = reach_of_balanced(nets.weights.prod(axis=1) ** (1 / depth), depth) / reach(nets.weights)
-        found = (brackets(nets).mean(axis=1) * unit).reshape(-1, len(DEVIATIONS))
-        out[name] = np.linalg.solve(np.vander(DEVIATIONS / DEVIATIONS.max(), increasing=True), found.T)[0]
+        middles = (brackets(nets).mean(axis=1) * unit).reshape(-1, len(DEVIATIONS))
+        out[name] = np.linalg.solve(np.vander(DEVIATIONS / DEVIATIONS.max(), increasing=True), middles.T)[0]
     return out

@@ -84,6 +84,6 @@ def filter_numbers(sample: dict[str, list[dict[str, float]]]) -> dict[str, np.nd
             transform = factory(**point)
             return state_space(transform, parts, limit_state(transform, weight, parts))
 
-        found = [(analyse(space(point)), point["learning_rate"]) for point in points]
-        out[rule] = np.array([[f.threshold * eta, f.gain_nyquist / eta] for f, eta in found])
+        analyses = [(analyse(space(point)), point["learning_rate"]) for point in points]
+        out[rule] = np.array([[f.threshold * eta, f.gain_nyquist / eta] for f, eta in analyses])
     return out

@@ -46,10 +46,10 @@ def stepper(rule: str, loss: Callable, hyperparameters: Mapping[str, Any], data:
     held = [jnp.ones(()) for _ in parts.slow]
 
     def step(x: Any) -> Any:
-        now = list(leaves)
+        state_leaves = list(leaves)
         for place, i in enumerate(parts.fast):
-            now[i] = x[1 + place]
-        packed = jax.tree.unflatten(tree, now)
+            state_leaves[i] = x[1 + place]
+        packed = jax.tree.unflatten(tree, state_leaves)
         if held:
             update, new = held_step(transform, parts)(gradient(x[0]), packed, x[0], held)
         else:

@@ -59,13 +59,13 @@ def amplitude_dynamics(
     def init(amplitude: ArrayLike, excess: ArrayLike) -> Amplitude:
         return Amplitude(jnp.log(jnp.abs(jnp.asarray(amplitude, dtype=float))), jnp.asarray(excess, dtype=float))
 
-    def orbit(now: Amplitude) -> Orbit:
-        square = jnp.exp(2 * now.log_amplitude)
-        energy = kappa * now.excess**2 / 2 + gain * (beta * square / 4 - alpha * now.log_amplitude)
-        return Orbit(jnp.exp(now.log_amplitude), now.excess, energy)
+    def orbit(state: Amplitude) -> Orbit:
+        square = jnp.exp(2 * state.log_amplitude)
+        energy = kappa * state.excess**2 / 2 + gain * (beta * square / 4 - alpha * state.log_amplitude)
+        return Orbit(jnp.exp(state.log_amplitude), state.excess, energy)
 
-    def substep(_: Array, now: Amplitude) -> Amplitude:
-        log_amplitude, excess = now
+    def substep(_: Array, state: Amplitude) -> Amplitude:
+        log_amplitude, excess = state
         for weight in weights:
             half = weight / substeps / 2
             log_amplitude = log_amplitude + half * envelope * excess
@@ -74,7 +74,7 @@ def amplitude_dynamics(
             log_amplitude = log_amplitude + half * envelope * excess
         return Amplitude(log_amplitude, excess)
 
-    def step(now: Amplitude) -> tuple[Amplitude, Orbit]:
-        return lax.fori_loop(0, substeps, substep, now), orbit(now)
+    def step(state: Amplitude) -> tuple[Amplitude, Orbit]:
+        return lax.fori_loop(0, substeps, substep, state), orbit(state)
 
     return Kernel(init, step)

@@ -86,12 +86,12 @@ def central_flow_steps(
         w = rule.flat(params)
         return CentralFlowState(mean, jnp.full_like(w, jnp.nan), jnp.asarray(FIRST, w.dtype))
 
-    def substep(now: CentralFlowState, left: Array) -> tuple[CentralFlowState, Array, Predictions]:
-        return exponential_euler(problem, rule, now, left, count, share, tolerance)
+    def substep(start: CentralFlowState, left: Array) -> tuple[CentralFlowState, Array, Predictions]:
+        return exponential_euler(problem, rule, start, left, count, share, tolerance)
 
     @fully_precise
-    def step(now: CentralFlowState) -> tuple[CentralFlowState, Predictions]:
-        one = jnp.ones((), now.velocity.dtype)
+    def step(start: CentralFlowState) -> tuple[CentralFlowState, Predictions]:
+        one = jnp.ones((), start.velocity.dtype)
 
         def advanced(done: _Underway) -> _Underway:
             there, h, predictions = substep(done.now, one - done.time)
@@ -99,17 +99,17 @@ def central_flow_steps(
             cost = jax.tree.map(jnp.add, done.cost, predictions.cost)
             return _Underway(there, done.time + h, first, cost, done.sound & predictions.converged)
 
-        shapes = jax.eval_shape(lambda: substep(now, one)[2])
+        shapes = jax.eval_shape(lambda: substep(start, one)[2])
         unknown = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
         # the gradient that no substep takes is the one at the end, for what is neither weights nor slow state
-        begin = _Underway(now, 0 * one, unknown, unknown.cost._replace(gradients=jnp.ones((), jnp.int32)), one == 1)
+        begin = _Underway(start, 0 * one, unknown, unknown.cost._replace(gradients=jnp.ones((), jnp.int32)), one == 1)
         done = lax.while_loop(lambda part: (part.time < 1 - 1e-6) & (part.cost.substeps < MOST), advanced, begin)
-        params, state = now.mean.params, now.mean.state
+        params, state = start.mean.params, start.mean.state
         after = transform.update(problem.gradient(params), state, params)[1]
         after = rule.with_slow(after, rule.slow(done.now.mean.state))
         there = done.now._replace(mean=done.now.mean._replace(state=after))
-        whole = done.time >= 1 - 1e-6  # not where the substeps were too many
-        return there, done.first._replace(cost=done.cost, converged=done.sound & whole)
+        complete = done.time >= 1 - 1e-6  # not where the substeps were too many
+        return there, done.first._replace(cost=done.cost, converged=done.sound & complete)
 
     return Kernel(init, step)
 
@@ -127,27 +127,27 @@ def exponential_euler(
     () and the predictions at its beginning.  `share` of the curvature penalty acts; the others as `central_flow_steps`.
     """
     w, slow = rule.flat(now.mean.params), rule.slow(now.mean.state)
-    here, track = geometry(problem, rule, now.mean, count)
-    used, rates, nothing = rule.edge_like(w), stiffness(rule, here), jnp.zeros_like(w)
-    fastest = used.gain * here.noncritical_ratio() * used.threshold + used.decay
+    local, track = geometry(problem, rule, now.mean, count)
+    used, rates, nothing = rule.edge_like(w), stiffness(rule, local), jnp.zeros_like(w)
+    fastest = used.gain * local.noncritical_ratio() * used.threshold + used.decay
     pieces = jnp.maximum(jnp.ceil(left * jnp.maximum(1 / now.proposed, fastest) * (1 - 1e-6)), 1)
     h = left / pieces
-    relaxed = jnp.where(here.critical, -jnp.expm1(-h * rates) / rates, 0)
+    relaxed = jnp.where(local.critical, -jnp.expm1(-h * rates) / rates, 0)
 
     def own(inverse: Array) -> Array:
         """h times the velocity of the stable flow at this diagonal of P^-1."""
-        return -h * (inverse * used.gain * (here.gradient + used.coupled * w) + used.decay * w)
+        return -h * (inverse * used.gain * (local.gradient + used.coupled * w) + used.decay * w)
 
-    free = displaced(rule, here, w, own(here.inverse), nothing, h, relaxed)
-    cone = balance(rule, here, free, h, relaxed, share)
-    leaves = here.slow_with(cone.X)
-    inverse = rule.inverse(here.gradient, now.mean.state, w, leaves)
-    kept = here._replace(inverse=inverse)
-    moved = displaced(rule, kept, w, own(inverse), share * here.push(cone.X), h, relaxed)
+    free = displaced(rule, local, w, own(local.inverse), nothing, h, relaxed)
+    cone = balance(rule, local, free, h, relaxed, share)
+    leaves = local.slow_with(cone.X)
+    inverse = rule.inverse(local.gradient, now.mean.state, w, leaves)
+    kept = local._replace(inverse=inverse)
+    moved = displaced(rule, kept, w, own(inverse), share * local.push(cone.X), h, relaxed)
     between = [old + (h * (new - old)).astype(old.dtype) for new, old in zip(leaves, slow, strict=True)]
     mean = MeanState(rule.tree(w + moved), rule.with_slow(now.mean.state, between), track)
     proposed = _next_length(h, moved, now.velocity, w, tolerance)
-    return CentralFlowState(mean, moved / h, proposed), h, predictions_with(now.mean, here, cone, inverse, 1, 1)
+    return CentralFlowState(mean, moved / h, proposed), h, predictions_with(now.mean, local, cone, inverse, 1, 1)
 
 
 def _next_length(h: Array, moved: Array, velocity: Array, w: Array, tolerance: ArrayLike) -> Array:

@@ -58,17 +58,17 @@ def central_map_steps(
         return MeanState(params, transform.init(params) if state is None else state, begin_track(params, count))
 
     @fully_precise
-    def step(now: MeanState) -> tuple[MeanState, Predictions]:
-        w = rule.flat(now.params)
-        here, track = geometry(problem, rule, now, count)
-        relaxed = jnp.where(here.critical, 1 / stiffness(rule, here), 0)
-        own, _ = rule.step(here.gradient, now.state, w, here.slow)
-        cone = balance(rule, here, displaced(rule, here, w, own, jnp.zeros_like(w), 1, relaxed), 1, relaxed, share)
-        slow = here.slow_with(cone.X)
-        inverse = rule.inverse(here.gradient, now.state, w, slow)
-        own, after = rule.step(here.gradient, now.state, w, slow)
-        moved = w + displaced(rule, here._replace(inverse=inverse), w, own, share * here.push(cone.X), 1, relaxed)
-        return MeanState(rule.tree(moved), after, track), predictions_with(now, here, cone, inverse, 1, 1)
+    def step(start: MeanState) -> tuple[MeanState, Predictions]:
+        w = rule.flat(start.params)
+        local, track = geometry(problem, rule, start, count)
+        relaxed = jnp.where(local.critical, 1 / stiffness(rule, local), 0)
+        own, _ = rule.step(local.gradient, start.state, w, local.slow)
+        cone = balance(rule, local, displaced(rule, local, w, own, jnp.zeros_like(w), 1, relaxed), 1, relaxed, share)
+        slow = local.slow_with(cone.X)
+        inverse = rule.inverse(local.gradient, start.state, w, slow)
+        own, after = rule.step(local.gradient, start.state, w, slow)
+        moved = w + displaced(rule, local._replace(inverse=inverse), w, own, share * local.push(cone.X), 1, relaxed)
+        return MeanState(rule.tree(moved), after, track), predictions_with(start, local, cone, inverse, 1, 1)
 
     return Kernel(init, step)
 

@@ -113,14 +113,14 @@ def local_geometry(problem: Problem, params: PyTree, vectors: Array, tolerance: 
 
     if flat.size <= DENSE:
         spectrum, basis = jnp.linalg.eigh(dense_hessian(problem, params))
-        top, found, products = spectrum[::-1][:2], basis.T[::-1][:2], jnp.asarray(flat.size, jnp.int32)
+        top, eigenvectors, products = spectrum[::-1][:2], basis.T[::-1][:2], jnp.asarray(flat.size, jnp.int32)
     else:
         pairs = top_eigenpairs(product, vectors, tolerance=tolerance)
-        top, found, products = pairs.value, pairs.vector, pairs.products
+        top, eigenvectors, products = pairs.value, pairs.vector, pairs.products
     values = jnp.full((2,), jnp.nan, flat.dtype).at[: top.size].set(top)
-    found = vectors.at[: top.size].set(found)
-    found = found.at[0].multiply(jnp.where(found[0] @ vectors[0] < 0, -1.0, 1.0))
-    return Local(loss, gradient, values, found, sharpness_gradient(value, flat, found[0]), products)
+    eigenvectors = vectors.at[: top.size].set(eigenvectors)
+    eigenvectors = eigenvectors.at[0].multiply(jnp.where(eigenvectors[0] @ vectors[0] < 0, -1.0, 1.0))
+    return Local(loss, gradient, values, eigenvectors, sharpness_gradient(value, flat, eigenvectors[0]), products)
 
 
 def constrained_trajectory(
@@ -160,22 +160,22 @@ def constrained_trajectory(
         return Constrained(unravel(reached.point), reached.here, validity(reached, threshold, gap))
 
     @fully_precise
-    def step(now: Constrained) -> tuple[Constrained, ConstrainedPoint]:
-        flat, unravel = ravel_pytree(now.params)
-        here, across = now.here, now.here.across()
-        reached = project(flat - learning_rate * here.gradient, here.vectors, at(unravel))
-        status = jnp.where(now.status == 0, validity(reached, threshold, gap), now.status)
+    def step(state: Constrained) -> tuple[Constrained, ConstrainedPoint]:
+        flat, unravel = ravel_pytree(state.params)
+        local, across = state.here, state.here.across()
+        reached = project(flat - learning_rate * local.gradient, local.vectors, at(unravel))
+        status = jnp.where(state.status == 0, validity(reached, threshold, gap), state.status)
         moved = Constrained(unravel(reached.point), reached.here, status)
-        kept = jax.tree.map(lambda a, b: jnp.where(status == 0, a, b), moved, now._replace(status=status))
+        kept = jax.tree.map(lambda a, b: jnp.where(status == 0, a, b), moved, state._replace(status=status))
         left = ConstrainedPoint(
-            params=now.params,
-            loss=here.loss,
-            sharpness=here.values[0],
-            second=here.values[1],
-            slope=here.gradient @ here.vectors[0],
+            params=state.params,
+            loss=local.loss,
+            sharpness=local.values[0],
+            second=local.values[1],
+            slope=local.gradient @ local.vectors[0],
             active=reached.multiplier < 0,
             variance=-2 * reached.multiplier / learning_rate,
-            sharpening_rate=-(here.gradient @ here.sharpness_gradient),
+            sharpening_rate=-(local.gradient @ local.sharpness_gradient),
             grad_sharpness_sq=across @ across,
             iterations=reached.count - 1,
             products=reached.products,
@@ -205,15 +205,15 @@ def project(target: Array, vectors: Array, onto: Projection) -> Search:
 
     def newton(carry: Search) -> Search:
         point, multiplier = carry.proposed
-        here = local_geometry(onto.problem, onto.unravel(point), carry.here.vectors, within)
+        local = local_geometry(onto.problem, onto.unravel(point), carry.here.vectors, within)
         return Search(
             point=point,
-            here=here,
+            here=local,
             multiplier=multiplier,
-            proposed=newton_step(here, target, point, onto.threshold),
-            found=~misses(here, multiplier, onto.threshold, within, floor),
+            proposed=newton_step(local, target, point, onto.threshold),
+            found=~misses(local, multiplier, onto.threshold, within, floor),
             count=carry.count + 1,
-            products=carry.products + here.products,
+            products=carry.products + local.products,
         )
 
     zero = jnp.zeros((), target.dtype)
@@ -248,8 +248,8 @@ def misses(here: Local, multiplier: Array, threshold: ArrayLike, within: float, 
 
 def validity(reached: Search, threshold: ArrayLike, gap: float) -> Array:
     """The `Validity` () of the point that a projection has reached."""
-    here, (first, second) = reached.here, reached.here.values
-    finite = jnp.isfinite(first) & jnp.isfinite(here.loss) & jnp.all(jnp.isfinite(here.gradient))
+    local, (first, second) = reached.here, reached.here.values
+    finite = jnp.isfinite(first) & jnp.isfinite(local.loss) & jnp.all(jnp.isfinite(local.gradient))
     verdicts = [
         (~finite, Validity.nonfinite),
         (second >= (1 - gap) * threshold, Validity.second_at_edge),

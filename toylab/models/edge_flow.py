@@ -96,33 +96,33 @@ def edge_flow_steps(
         return EdgeFlowState(params, state, rule.tree(direction), size, begin_track(params, count))
 
     @fully_precise
-    def step(now: EdgeFlowState) -> tuple[EdgeFlowState, Predictions]:
-        w, v = rule.flat(now.params), rule.flat(now.direction)
-        rod = jnp.exp(now.size) * v
+    def step(start: EdgeFlowState) -> tuple[EdgeFlowState, Predictions]:
+        w, v = rule.flat(start.params), rule.flat(start.direction)
+        rod = jnp.exp(start.size) * v
         both = jnp.stack([w + rod, w - rod])
         losses, grads = lax.map(lambda end: problem.value_and_gradient(rule.tree(end)), both)
         squares = jnp.sum(jax.vmap(rule.flat)(grads) ** 2, axis=1)
-        here, track = look_at(problem, rule, now.params, now.state, now.track)
+        look, track = look_at(problem, rule, start.params, start.state, start.track)
 
         def part(_: Array, point: EdgePoint) -> EdgePoint:
-            there = heun(lambda at: velocity(problem, rule, now.state, at), point, 1 / substeps)
+            there = heun(lambda at: velocity(problem, rule, start.state, at), point, 1 / substeps)
             unit = there.direction / jnp.linalg.norm(there.direction)
             return EdgePoint(there.weights, unit, jnp.maximum(there.size, jnp.log(_least(there.weights))))
 
-        end = lax.fori_loop(0, substeps, part, EdgePoint(w, v, now.size))
-        state = transform.update(here.grads, now.state, now.params)[1]
-        variances, axes = principal(here.preconditioner, rod[None])
+        end = lax.fori_loop(0, substeps, part, EdgePoint(w, v, start.size))
+        state = transform.update(look.grads, start.state, start.params)[1]
+        variances, axes = principal(look.preconditioner, rod[None])
         predictions = Predictions.of(
-            now.params,
-            here.loss,
-            here.edge_ratios,
+            start.params,
+            look.loss,
+            look.edge_ratios,
             mean_loss=(losses[0] + losses[1]) / 2,
             mean_square=(squares[0] + squares[1]) / 2,
             critical=1,
             variances=variances,
             axes=axes,
-            converged=here.pairs.converged[0],
-            cost=Cost(substeps, 3 + 4 * substeps, here.pairs.products + 2 * substeps),
+            converged=look.pairs.converged[0],
+            cost=Cost(substeps, 3 + 4 * substeps, look.pairs.products + 2 * substeps),
         )
         return EdgeFlowState(rule.tree(end.weights), state, rule.tree(end.direction), end.size, track), predictions
 

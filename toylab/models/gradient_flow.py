@@ -63,9 +63,9 @@ def gradient_flow_steps(
     Cost: four gradients and one to two Hessian products a substep.  `time_step` may be traced, and all maps.
     """
 
-    def tracked(now: Flow) -> Flow:
-        pairs, track = follow(problem.hessian(now.params), now.track, now.params)
-        return now._replace(sharpness=pairs.value[0], track=track)
+    def tracked(flow: Flow) -> Flow:
+        pairs, track = follow(problem.hessian(flow.params), flow.track, flow.params)
+        return flow._replace(sharpness=pairs.value[0], track=track)
 
     def init(params: PyTree) -> Flow:
         zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
@@ -75,12 +75,12 @@ def gradient_flow_steps(
         return jax.tree.map(jnp.negative, problem.gradient(params))
 
     @fully_precise
-    def step(now: Flow) -> tuple[Flow, Flowed]:
-        dtype = now.time.dtype
-        end = now.time + jnp.asarray(time_step, dtype)
+    def step(start: Flow) -> tuple[Flow, Flowed]:
+        dtype = start.time.dtype
+        end = start.time + jnp.asarray(time_step, dtype)
 
         def unfinished(flow: Flow) -> Array:
-            return (flow.time < end) & jnp.isfinite(flow.sharpness) & (flow.count - now.count < MOST)
+            return (flow.time < end) & jnp.isfinite(flow.sharpness) & (flow.count - start.count < MOST)
 
         def substep(flow: Flow) -> Flow:
             left = end - flow.time
@@ -91,8 +91,8 @@ def gradient_flow_steps(
             params = classical_runge_kutta(velocity, flow.params, h)
             return tracked(flow._replace(params=params, time=time, count=flow.count + 1))
 
-        reached = lax.while_loop(unfinished, substep, now)
-        substeps = reached.count - now.count
-        return reached, Flowed(now.time, now.params, problem.value(now.params), now.sharpness, substeps)
+        reached = lax.while_loop(unfinished, substep, start)
+        substeps = reached.count - start.count
+        return reached, Flowed(start.time, start.params, problem.value(start.params), start.sharpness, substeps)
 
     return Kernel(init, step)

@@ -22,9 +22,9 @@ def models() -> Mapping[str, Model]:
     and for a name that two modules declare.
     """
     owners: dict[str, ModuleType] = {}
-    found: list[Model] = []
+    listed: list[Model] = []
     for module, model in declarations("toylab.models", "MODEL"):
         claim_name(owners, model.name, module)
-        found.append(model)
-    ordered = sorted(found, key=lambda model: (model.covers, model.name))
+        listed.append(model)
+    ordered = sorted(listed, key=lambda model: (model.covers, model.name))
     return MappingProxyType({model.name: model for model in ordered})

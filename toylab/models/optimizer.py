@@ -54,9 +54,9 @@ def discrete_steps(problem: Problem, transform: optax.GradientTransformation) ->
     def init(params: PyTree) -> Discrete:
         return Discrete(params, transform.init(params))
 
-    def step(now: Discrete) -> tuple[Discrete, Visited]:
-        after, loss, _ = _stepped(problem, transform, now)
-        return after, Visited(now.params, loss)
+    def step(state: Discrete) -> tuple[Discrete, Visited]:
+        after, loss, _ = _stepped(problem, transform, state)
+        return after, Visited(state.params, loss)
 
     return Kernel(init, step)
 
@@ -81,9 +81,9 @@ def passages(problem: Problem, transform: optax.GradientTransformation) -> Kerne
 
 
 def _stepped(
-    problem: Problem, transform: optax.GradientTransformation, now: Discrete
+    problem: Problem, transform: optax.GradientTransformation, before: Discrete
 ) -> tuple[Discrete, Array, PyTree]:
     """Where the optimizer's step leads, and the loss and the gradient that it starts from."""
-    loss, grads = problem.value_and_gradient(now.params)
-    updates, state = transform.update(grads, now.state, now.params)
-    return Discrete(optax.apply_updates(now.params, updates), state), loss, grads
+    loss, grads = problem.value_and_gradient(before.params)
+    updates, state = transform.update(grads, before.state, before.params)
+    return Discrete(optax.apply_updates(before.params, updates), state), loss, grads

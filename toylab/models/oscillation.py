@@ -84,9 +84,9 @@ def geometry(problem: Problem, rule: MeanStep, now: MeanState, count: int) -> tu
     Third derivatives are taken of pairs of critical directions only, one after the other.
     """
     w, edge = rule.flat(now.params), rule.edge_like(rule.flat(now.params))
-    here, track = look_at(problem, rule, now.params, now.state, now.track)
-    gradient, slow, pairs, preconditioner = here.gradient, here.slow, here.pairs, here.preconditioner
-    critical, values, vectors = _critical(rule, pairs, edge.threshold, jnp.sqrt(here.inverse))
+    look, track = look_at(problem, rule, now.params, now.state, now.track)
+    gradient, slow, pairs, preconditioner = look.gradient, look.slow, look.pairs, look.preconditioner
+    critical, values, vectors = _critical(rule, pairs, edge.threshold, jnp.sqrt(look.inverse))
     images = values[:, None] * preconditioner[None] * vectors
     firsts, seconds = (jnp.asarray(side) for side in _pairs(count))
     number = jnp.sum(critical, dtype=jnp.int32)
@@ -120,13 +120,13 @@ def geometry(problem: Problem, rule: MeanStep, now: MeanState, count: int) -> tu
     third, second, response = lax.fori_loop(0, total, pair, nothing)
     # a pair that is only watched need not have converged
     converged = jnp.all(pairs.converged | ~critical)
-    found = Geometry(
-        loss=here.loss,
+    local = Geometry(
+        loss=look.loss,
         gradient=gradient,
         slow=slow,
-        inverse=here.inverse,
+        inverse=look.inverse,
         preconditioner=preconditioner,
-        ratios=here.edge_ratios,
+        ratios=look.edge_ratios,
         critical=critical,
         values=values,
         vectors=vectors,
@@ -138,7 +138,7 @@ def geometry(problem: Problem, rule: MeanStep, now: MeanState, count: int) -> tu
         thirds=total,
         converged=converged,
     )
-    return found, track
+    return local, track
 
 
 def balance(

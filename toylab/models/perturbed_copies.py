@@ -40,21 +40,21 @@ def perturbed_copies_steps(problem: Problem, transform: optax.GradientTransforma
     optimizer = passages(problem, transform)
 
     def init(params: PyTree, state: PyTree = None) -> BetweenSteps:
-        begun = transform.init(params) if state is None else state
+        start = transform.init(params) if state is None else state
         weights, tree = ravel_pytree(params)
         ways = jax.random.normal(jax.random.key(0), (number, weights.size), weights.dtype)
         size = jnp.linalg.norm(weights)
         nudge = NUDGE * jnp.where(size > 0, size, 1)
         ways = ways / jnp.linalg.norm(ways, axis=1, keepdims=True)
-        return jax.lax.map(lambda way: optimizer.init(tree(weights + nudge * way), begun), ways)
+        return jax.lax.map(lambda way: optimizer.init(tree(weights + nudge * way), start), ways)
 
-    def step(now: BetweenSteps) -> tuple[BetweenSteps, CopiesRecord]:
+    def step(copies: BetweenSteps) -> tuple[BetweenSteps, CopiesRecord]:
         def one(copy: BetweenSteps) -> tuple[BetweenSteps, CopiesRecord]:
             after, passed = optimizer.step(copy)
             three = (ravel_pytree(part)[0] for part in (passed.before, passed.params, passed.following))
             gradient = ravel_pytree(passed.grads)[0]
             return after, CopiesRecord(midpoint(*three), passed.loss, gradient @ gradient)
 
-        return jax.lax.map(one, now)
+        return jax.lax.map(one, copies)
 
     return Kernel(init, step)

@@ -66,10 +66,10 @@ def predicted_dynamics(problem: Problem, learning_rate: ArrayLike, **projection:
         return Predicted(held, ravel_pytree(params)[0] - ravel_pytree(held.params)[0])
 
     @fully_precise
-    def step(now: Predicted) -> tuple[Predicted, Prediction]:
-        centre, v = now
+    def step(state: Predicted) -> tuple[Predicted, Prediction]:
+        centre, v = state
         flat, unravel = ravel_pytree(centre.params)
-        here, across, u = centre.here, centre.here.across(), centre.here.vectors[0]
+        local, across, u = centre.here, centre.here.across(), centre.here.vectors[0]
         moved, held = constrained.step(centre)
 
         def product(vector: Array) -> Array:
@@ -80,16 +80,16 @@ def predicted_dynamics(problem: Problem, learning_rate: ArrayLike, **projection:
         image = product(beside)
         pushed = beside - learning_rate * image + learning_rate * across * (held.variance - x**2) / 2
         next_u = moved.here.vectors[0]
-        growth = 1 - learning_rate * (here.values[0] + y)
+        growth = 1 - learning_rate * (local.values[0] + y)
         following = pushed - (next_u @ pushed) * next_u + growth * x * next_u
-        along = here.values[0] * x**2 / 2
+        along = local.values[0] * x**2 / 2
         prediction = Prediction(
             params=unravel(flat + v),
             x=x,
             y=y,
-            loss=here.loss + here.gradient @ v + along + beside @ image / 2,
-            loss_along=here.loss + along,
-            sharpness=here.values[0] + y + (here.sharpness_gradient @ u) * x,
+            loss=local.loss + local.gradient @ v + along + beside @ image / 2,
+            loss_along=local.loss + along,
+            sharpness=local.values[0] + y + (local.sharpness_gradient @ u) * x,
             centre=held,
         )
         return Predicted(moved, jnp.where(moved.status == 0, following, v)), prediction

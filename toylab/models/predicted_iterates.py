@@ -40,9 +40,9 @@ def predicted_steps(
         del state  # gradient descent has none
         return kernel.init(params)
 
-    def step(now: Predicted) -> tuple[Predicted, Predictions]:
-        after, prediction = kernel.step(now)
-        return after, _predictions(prediction, rate, now.centre.status == 0)
+    def step(state: Predicted) -> tuple[Predicted, Predictions]:
+        after, prediction = kernel.step(state)
+        return after, _predictions(prediction, rate, state.centre.status == 0)
 
     return Kernel(init, step)
 

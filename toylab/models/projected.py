@@ -35,12 +35,12 @@ def projected_steps(problem: Problem, transform: optax.GradientTransformation, e
     def init(params: PyTree, state: PyTree, axes: Array) -> Projected:
         return Projected(optimizer.init(params, state), jnp.zeros((), jnp.int32), axes)
 
-    def step(now: Projected) -> tuple[Projected, tuple[Array, Array]]:
-        after, passed = optimizer.step(now.optimizer)
+    def step(state: Projected) -> tuple[Projected, tuple[Array, Array]]:
+        after, passed = optimizer.step(state.optimizer)
         three = (ravel_pytree(part)[0] for part in (passed.before, passed.params, passed.following))
-        nearest = jnp.minimum((now.number + every // 2) // every, len(now.axes) - 1)
+        nearest = jnp.minimum((state.number + every // 2) // every, len(state.axes) - 1)
         # only this product in full precision: the optimizer's own run is left as it is
-        squares = jnp.matmul(now.axes[nearest], oscillation(*three), precision="highest") ** 2
-        return Projected(after, now.number + 1, now.axes), (now.number + 1, squares)
+        squares = jnp.matmul(state.axes[nearest], oscillation(*three), precision="highest") ** 2
+        return Projected(after, state.number + 1, state.axes), (state.number + 1, squares)
 
     return Kernel(init, step)

@@ -176,15 +176,15 @@ def alternating(problem: Problem, held: HeldRule, params: PyTree, half: Array) -
     slow = held.mean_slow(gradients, points, rule.slow(held.state))
     difference = (gradients[0] - gradients[1]) / 2
 
-    def flipped(now: tuple[Phase, Array, Array]) -> tuple[Phase, Array, Array]:
-        z = now[0]
+    def flipped(carry: tuple[Phase, Array, Array]) -> tuple[Phase, Array, Array]:
+        z = carry[0]
         moves = held.moves(difference, z, slow)
         memory = [-(leaf + move) for leaf, move in zip(z.fast, moves.fast, strict=True)]
         moving = [
             jnp.any(jnp.abs(new - old) > 8 * jnp.finfo(new.dtype).eps * jnp.abs(new))  # more than rounding
             for new, old in zip(memory, z.fast, strict=True)
         ]
-        return Phase(half, memory), now[1] + 1, jnp.any(jnp.stack(moving))
+        return Phase(half, memory), carry[1] + 1, jnp.any(jnp.stack(moving))
 
     zero = jnp.zeros((), jnp.int32)
-    return lax.while_loop(lambda now: now[2] & (now[1] < SETTLED), flipped, (still, zero, zero == 0))[0]
+    return lax.while_loop(lambda carry: carry[2] & (carry[1] < SETTLED), flipped, (still, zero, zero == 0))[0]

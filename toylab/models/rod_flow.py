@@ -108,39 +108,39 @@ def rod_flow_steps(
         return RodFlowState(params, state, rule.tree(rod.weights), rod.fast, begin_track(params, count))
 
     @fully_precise
-    def step(now: RodFlowState) -> tuple[RodFlowState, Predictions]:
-        held = HeldRule(rule, now.state)
-        middle, half = Phase(rule.flat(now.params), held.fast(now.state)), Phase(rule.flat(now.half), now.fast)
+    def step(start: RodFlowState) -> tuple[RodFlowState, Predictions]:
+        held = HeldRule(rule, start.state)
+        middle, half = Phase(rule.flat(start.params), held.fast(start.state)), Phase(rule.flat(start.half), start.fast)
         points = ends(middle, half)
         losses, grads = lax.map(lambda weights: problem.value_and_gradient(rule.tree(weights)), points.weights)
         gradients = jax.vmap(rule.flat)(grads)
-        slow = held.mean_slow(gradients, points, rule.slow(now.state))
-        here, track = look_at(problem, rule, now.params, now.state, now.track, slow)
-        metric = held.metric(slow, here.preconditioner)
+        slow = held.mean_slow(gradients, points, rule.slow(start.state))
+        look, track = look_at(problem, rule, start.params, start.state, start.track, slow)
+        metric = held.metric(slow, look.preconditioner)
 
         def part(_: Array, point: RodPoint) -> RodPoint:
             there = heun(lambda at: velocity(problem, held, at, metric), point, 1 / substeps)
             return there._replace(direction=unit(there.direction, metric, there.direction)[0])
 
-        own = held.moves(here.gradient, middle, slow)
+        own = held.moves(look.gradient, middle, slow)
         direction, size = unit(half, metric, unit(own, metric, own)[0])
-        end = lax.fori_loop(0, substeps, part, RodPoint(middle, rule.slow(now.state), direction, size))
-        counted = transform.update(here.grads, now.state, now.params)[1]  # for what is neither slow nor fast
+        end = lax.fori_loop(0, substeps, part, RodPoint(middle, rule.slow(start.state), direction, size))
+        counted = transform.update(look.grads, start.state, start.params)[1]  # for what is neither slow nor fast
         after = with_fast(rule, rule.with_slow(counted, end.slow), end.middle.fast)
         rod = half_rod(end)
         reached = RodFlowState(rule.tree(end.middle.weights), after, rule.tree(rod.weights), rod.fast, track)
-        variances, axes = principal(here.preconditioner, half.weights[None])
+        variances, axes = principal(look.preconditioner, half.weights[None])
         predictions = Predictions.of(
-            now.params,
-            here.loss,
-            here.edge_ratios,
+            start.params,
+            look.loss,
+            look.edge_ratios,
             mean_loss=mean_of_ends(losses),
             mean_square=mean_of_ends(jnp.sum(gradients**2, axis=1)),
             critical=1,
             variances=variances,
             axes=axes,
-            converged=here.pairs.converged[0],
-            cost=Cost(substeps, 3 + 4 * substeps, here.pairs.products + 4 * substeps),
+            converged=look.pairs.converged[0],
+            cost=Cost(substeps, 3 + 4 * substeps, look.pairs.products + 4 * substeps),
         )
         return reached, predictions
 

@@ -67,21 +67,21 @@ def stable_flow_steps(
         return StableFlowState(params, transform.init(params) if state is None else state, begin_track(params, count))
 
     @fully_precise
-    def step(now: StableFlowState) -> tuple[StableFlowState, Predictions]:
-        w, slow = rule.flat(now.params), rule.slow(now.state)
+    def step(start: StableFlowState) -> tuple[StableFlowState, Predictions]:
+        w, slow = rule.flat(start.params), rule.slow(start.state)
         used = rule.edge_like(w)
-        here, track = look_at(problem, rule, now.params, now.state, now.track)
+        look, track = look_at(problem, rule, start.params, start.state, start.track)
 
         def velocity(point: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
             weights, leaves = point
-            state = rule.with_slow(now.state, leaves)
+            state = rule.with_slow(start.state, leaves)
             g = rule.flat(problem.gradient(rule.tree(weights)))
             after = rule.updated(g, state, weights)
             diagonal = rule.inverse(g, state, weights, after)
             rate = -diagonal * used.gain * (g + used.coupled * weights) - used.decay * weights
             return rate, [new - old for new, old in zip(after, leaves, strict=True)]
 
-        rate = ROOM * (used.gain * here.pairs.value[0] + used.decay)
+        rate = ROOM * (used.gain * look.pairs.value[0] + used.decay)
         reach = REACH * (most_stages(w.dtype) ** 2 - 1)
         pieces = jnp.clip(jnp.nan_to_num(jnp.ceil(rate / reach), nan=MOST, posinf=MOST), SUBSTEPS, MOST)
         stages = stages_for(jnp.nan_to_num(rate / pieces, nan=0, posinf=0))
@@ -90,19 +90,19 @@ def stable_flow_steps(
             return chebyshev_step(velocity, point, 1 / pieces, stages)
 
         moved, leaves = lax.fori_loop(0, pieces.astype(jnp.int32), substep, (w, slow))
-        after = rule.with_slow(transform.update(here.grads, now.state, now.params)[1], leaves)
+        after = rule.with_slow(transform.update(look.grads, start.state, start.params)[1], leaves)
         predictions = Predictions.of(
-            now.params,
-            here.loss,
-            here.edge_ratios,
-            mean_loss=here.loss,
-            mean_square=here.gradient @ here.gradient,
+            start.params,
+            look.loss,
+            look.edge_ratios,
+            mean_loss=look.loss,
+            mean_square=look.gradient @ look.gradient,
             critical=0,
-            variances=jnp.zeros_like(here.edge_ratios),
-            axes=jnp.zeros((here.edge_ratios.size, w.size), w.dtype),
-            residual=jnp.zeros_like(here.loss),
-            converged=here.pairs.converged[0] & (rate <= pieces * reach),
-            cost=Cost(pieces, 1 + pieces.astype(jnp.int32) * stages, here.pairs.products),
+            variances=jnp.zeros_like(look.edge_ratios),
+            axes=jnp.zeros((look.edge_ratios.size, w.size), w.dtype),
+            residual=jnp.zeros_like(look.loss),
+            converged=look.pairs.converged[0] & (rate <= pieces * reach),
+            cost=Cost(pieces, 1 + pieces.astype(jnp.int32) * stages, look.pairs.products),
         )
         return StableFlowState(rule.tree(moved), after, track), predictions
 

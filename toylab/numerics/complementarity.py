@@ -250,10 +250,10 @@ def _from_eigen(values: Array, vectors: Array) -> Array:
 def _basis(k: int) -> np.ndarray:
     """An orthonormal basis (m, k k) of the symmetric matrices."""
     rows, columns = np.triu_indices(k)
-    found = np.zeros((rows.size, k, k))
-    found[np.arange(rows.size), rows, columns] = found[np.arange(rows.size), columns, rows] = 0.5**0.5
-    found[rows == columns] *= 2**0.5
-    return found.reshape(rows.size, k * k)
+    basis = np.zeros((rows.size, k, k))
+    basis[np.arange(rows.size), rows, columns] = basis[np.arange(rows.size), columns, rows] = 0.5**0.5
+    basis[rows == columns] *= 2**0.5
+    return basis.reshape(rows.size, k * k)
 
 
 def _packed(matrix: Array) -> Array:

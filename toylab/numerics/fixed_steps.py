@@ -19,8 +19,8 @@ def heun(velocity: Callable[[PyTree], PyTree], point: PyTree, step: ArrayLike) -
     negative real axis up to step x rate = 2."""
 
     def stage(_: Array, done: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-        total, here = done
-        slope = velocity(here)
+        total, place = done
+        slope = velocity(place)
         return jax.tree.map(jnp.add, total, slope), _ahead(point, slope, step)
 
     # a loop, so that the velocity is in the program once

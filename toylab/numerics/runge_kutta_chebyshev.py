@@ -44,7 +44,7 @@ def chebyshev_step(
     so that rounding does not grow with the size of the point.
     Source: Sommeijer, Shampine & Verwer 1997 (RKC), equations 2.1 to 2.6.
     """
-    here = velocity(point)
+    slope = velocity(point)
     real = jnp.result_type(*jax.tree.leaves(point))
     w0 = 1 + jnp.asarray(DAMPING, real) / stages**2
 
@@ -76,7 +76,7 @@ def chebyshev_step(
         return jax.tree.map(summed, *trees)
 
     nothing = jax.tree.map(jnp.zeros_like, point)
-    first = combined((time_step * b2 * w1, here))
+    first = combined((time_step * b2 * w1, slope))
 
     def stage(_: int, carry: tuple) -> tuple:
         last, before, at, behind, b1, b0 = carry
@@ -86,7 +86,7 @@ def chebyshev_step(
         push = 2 * b * w1 / b1 * time_step
         back = (b1 * at.value - 1) * push
         reached = velocity(jax.tree.map(jnp.add, point, last))
-        return combined((mu, last), (nu, before), (push, reached), (back, here)), last, ahead, at, b, b1
+        return combined((mu, last), (nu, before), (push, reached), (back, slope)), last, ahead, at, b, b1
 
     moved = lax.fori_loop(1, stages, stage, (first, nothing, *lowest, b2, b2))[0]
     return jax.tree.map(jnp.add, point, moved)

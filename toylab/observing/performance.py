@@ -49,7 +49,7 @@ def accuracy(problem: Problem, params: PyTree, data: PyTree) -> Array:
     """
     model = problem.loss
     if not isinstance(model, NetworkLoss):
-        raise ValueError("accuracy needs the network's outputs: make the problem's loss a toylab.problems.Model")
+        raise ValueError("accuracy needs the network's outputs: make its loss a toylab.problems.problem.NetworkLoss")
     return problem.mean(lambda examples: _right(model, params, examples), data)
 
 

@@ -34,8 +34,8 @@ def inverse_preconditioner(
             update, new = step(g, state, params, slow)
             for _ in range(delay):
                 leaves = jax.tree.leaves(new)
-                here = [jax.lax.stop_gradient(leaves[i]) for i in parts.slow] if slow is None else slow
-                update, new = step(jax.tree.map(jnp.zeros_like, g), new, params, here)
+                slow_leaves = [jax.lax.stop_gradient(leaves[i]) for i in parts.slow] if slow is None else slow
+                update, new = step(jax.tree.map(jnp.zeros_like, g), new, params, slow_leaves)
             return update
 
         slope = jax.jvp(respond, (grads,), (jax.tree.map(jnp.ones_like, grads),))[1]

@@ -67,8 +67,8 @@ def balance() -> Any:
 def number(rule: str, name: str, drawn: Drawn, **more: Any) -> np.ndarray:
     """A formula of the rule's theorem for every member, on its quartic in units f'' = 1."""
     jet = {"a": 1.0, "c3": drawn.ratios[:, 0], "c4": drawn.ratios[:, 1], "c5": 0.0, "c6": 0.0}
-    found = formula(rule, name)(**{**drawn.hyper, **jet, **more})
-    return np.broadcast_to(np.asarray(found, float), drawn.edge.shape)
+    value = formula(rule, name)(**{**drawn.hyper, **jet, **more})
+    return np.broadcast_to(np.asarray(value, float), drawn.edge.shape)
 
 
 @lru_cache(maxsize=1)
@@ -93,5 +93,5 @@ def predicted_orbit(rule: str, drawn: Drawn, d: np.ndarray) -> tuple[np.ndarray,
     """A and B (members,) from the exact balance, by Newton's method from the expansion in d."""
     start = np.stack([np.sqrt(number(rule, "amplitude_sq", drawn, d=d)), number(rule, "centre", drawn, d=d)], axis=1)
     unit = drawn.quartics(np.zeros_like(d)) / drawn.edge[:, None]
-    found = np.asarray(_solver()(start, unit, d, number(rule, "drag", drawn)))
-    return np.abs(found[:, 0]), found[:, 1]
+    orbit = np.asarray(_solver()(start, unit, d, number(rule, "drag", drawn)))
+    return np.abs(orbit[:, 0]), orbit[:, 1]

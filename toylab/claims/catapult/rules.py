@@ -80,9 +80,9 @@ def _iteration(rule: str) -> Callable:
     def one(numbers: dict[str, Any], u: Any, v: Any, target: Any) -> Any:
         sums, differences = (jnp.zeros((size, size)).at[0, 0].set(jnp.sum(w**2) / WIDTH) for w in (u + v, u - v))
 
-        def move(now: Any, _: None) -> Any:
-            seen = ((now[0][0, 0] - now[1][0, 0]) / 4, (now[0][0, 0] + now[1][0, 0]) / 2)
-            return step(*now, width=WIDTH, target=target, **numbers), seen
+        def move(gram: Any, _: None) -> Any:
+            record = ((gram[0][0, 0] - gram[1][0, 0]) / 4, (gram[0][0, 0] + gram[1][0, 0]) / 2)
+            return step(*gram, width=WIDTH, target=target, **numbers), record
 
         return jax.lax.scan(move, (sums, differences), length=STEPS)[1]
 
@@ -171,8 +171,10 @@ def _above(random: np.random.Generator, tier: str) -> Sample:
     return {"ratio": random.uniform(1, 2.1, count), "output": 10 ** random.uniform(-6, -1, count)}
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label} {low:.3f}, {middle:.3f}, {high:.3f}" for label, (low, middle, high) in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(
+        f"{label} {low:.3f}, {middle:.3f}, {high:.3f}" for label, (low, middle, high) in measured.items()
+    )
     return (
         "heavy ball from small outputs, lambda_0 over its edge 2(1+b)/eta: smallest that diverged, best separator, "
         f"largest that landed: {listed}. Momentum narrows the catapult window from (1, 2) and frays its upper end: at "

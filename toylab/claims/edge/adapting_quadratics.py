@@ -36,8 +36,8 @@ ADAPTIVE = Claim(
 )
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label} {mean:.3f} ± {spread:.3f}" for label, (mean, spread) in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label} {mean:.3f} ± {spread:.3f}" for label, (mean, spread) in measured.items())
     return (
         "edge ratio on a 1-D quadratic (mean ± spread in time): "
         f"{listed}. AMSGrad and Adagrad fall below 1, as their P never shrinks. Why the mean is not 1 with momentum is "

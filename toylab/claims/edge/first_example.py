@@ -9,12 +9,12 @@ from toylab.claims.comparisons import measurement
 from toylab.experiments.first_example import plateaus
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
+def _finding(measured: dict[str, np.ndarray]) -> str:
     listed = "; ".join(
         f"{rule} {mean:.3f} ± {spread:.3f} ({int(pairs)} pairs, edge reached at step {int(reached)})"
         if np.isfinite(mean)
         else f"{rule} never settled"
-        for rule, (mean, spread, pairs, reached) in found.items()
+        for rule, (mean, spread, pairs, reached) in measured.items()
     )
     return f"plateau of the edge ratio, mean ± spread in time: {listed}"
 

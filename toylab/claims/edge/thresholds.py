@@ -248,8 +248,8 @@ def _points(random: np.random.Generator, tier: str) -> dict[str, list[dict[str, 
 
 def _symbols(sample: dict[str, list[dict[str, float]]]) -> dict[str, np.ndarray]:
     def row(rule: str, point: dict[str, float]) -> list[float]:
-        found: Any = derived(rule).at(**point)
-        return [found.threshold * point["learning_rate"], found.gain_nyquist]
+        edge: Any = derived(rule).at(**point)
+        return [edge.threshold * point["learning_rate"], edge.gain_nyquist]
 
     return {rule: np.array([row(rule, p) for p in points]) for rule, points in sample.items()}
 

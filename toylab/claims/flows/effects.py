@@ -54,10 +54,10 @@ def _predicted_steps(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 def _effective_steps(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
     """eta S/sqrt(nu+), averaged over the second half of a run."""
-    seen = toylab.observers(edge_ratio=True)
+    observers = toylab.observers(edge_ratio=True)
     grid = {"learning_rate": RATES}
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    runs = toylab.sweep(_regression, NAMED["scalar_rmsprop"], grid, STEPS, keys, seen, fixed={"decay": 0.99})
+    runs = toylab.sweep(_regression, NAMED["scalar_rmsprop"], grid, STEPS, keys, observers, fixed={"decay": 0.99})
     ratio = np.asarray(runs.preconditioned_sharpness)[..., STEPS // 2 :].mean(axis=-1)
     return {f"learning rate {rate:g}": rate * ratio[i] for i, rate in enumerate(RATES)}
 
@@ -136,22 +136,22 @@ def _changes(rule: str, seed: int) -> dict[str, float]:
 
 
 def _without(seeds: tuple[int, ...]) -> dict[str, float]:
-    found = {}
+    changes = {}
     for seed in seeds:
-        found |= {f"seed {seed}, {name}": value for name, value in _changes("scalar_rmsprop", seed).items()}
-    return found
+        changes |= {f"seed {seed}, {name}": value for name, value in _changes("scalar_rmsprop", seed).items()}
+    return changes
 
 
 def _of_rules(seeds: tuple[int, ...]) -> dict[str, float]:
-    found = {}
+    means = {}
     for rule in RULES:
         changes = [_changes(rule, seed) for seed in seeds]
-        found |= {f"{rule}, {name}": float(np.mean([one[name] for one in changes])) for name in changes[0]}
-    return found
+        means |= {f"{rule}, {name}": float(np.mean([one[name] for one in changes])) for name in changes[0]}
+    return means
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label} {100 * float(np.expm1(value)):+.2f} %" for label, value in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label} {100 * float(np.expm1(value)):+.2f} %" for label, value in measured.items())
     return f"without the penalty, after {LENGTH} steps: {listed}"
 
 
@@ -167,14 +167,14 @@ def penalized(rule: str, seed: int, share: bool) -> np.ndarray:
 
     @jax.jit
     def run() -> Any:
-        begun, _ = rollout(own, own.init(problem.params), WARM_UP)
-        end, said = rollout(kernel, kernel.init(begun.params, begun.state), LENGTH)
+        start, _ = rollout(own, own.init(problem.params), WARM_UP)
+        end, predictions = rollout(kernel, kernel.init(start.params, start.state), LENGTH)
         w, gradient = (mean_step.flat(tree) for tree in (end.params, problem.gradient(end.params)))
         inverse = mean_step.inverse(gradient, end.state, w, mean_step.slow(end.state))
         step = jnp.exp(jnp.sum(jnp.where(inverse > 0, jnp.log(inverse), 0)) / jnp.sum(inverse > 0))
         top, _ = follow(problem.hessian(end.params), begin_track(end.params, 1), end.params)
-        found = jnp.stack([top.value[0], step, jnp.mean(said.mean_loss[LENGTH // 2 :])])
-        return jnp.where(top.converged[0] & jnp.all(said.converged), found, jnp.nan)
+        results = jnp.stack([top.value[0], step, jnp.mean(predictions.mean_loss[LENGTH // 2 :])])
+        return jnp.where(top.converged[0] & jnp.all(predictions.converged), results, jnp.nan)
 
     return np.asarray(run())
 
@@ -204,7 +204,7 @@ PENALTIES = Claim(
     comparison=measurement(),
     draw=_seeds,
     measure=_of_rules,
-    finding=_told,
+    finding=_finding,
 )
 
 CLAIMS = [EFFECTIVE, FALLS, PENALTY, PENALTIES]

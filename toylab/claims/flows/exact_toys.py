@@ -54,7 +54,7 @@ def _cycle(sample: Toys) -> dict[str, np.ndarray]:
     cubic, height, square, ripple, near = (
         law.numeric(name) for name in ("cubic", "cycle_y", "amplitude_sq", "ripple", "mean_x")
     )
-    found = []
+    rows = []
     for eps, zeta in zip(*sample, strict=True):
         given = {"learning_rate": ETA, "zeta": float(zeta), "eps": float(eps)}
 
@@ -63,8 +63,8 @@ def _cycle(sample: Toys) -> dict[str, np.ndarray]:
 
         x = float(newton(equation, float(near(**given)), tol=1e-16))
         a2, per_a = float(square(x=x, **given)), float(ripple(x=x, **given))
-        found.append([x, float(height(x=x, **given)), a2 * (1 + per_a**2)])
-    return {label: row for model in RESTING for label, row in _labelled(model, *np.array(found).T).items()}
+        rows.append([x, float(height(x=x, **given)), a2 * (1 + per_a**2)])
+    return {label: row for model in RESTING for label, row in _labelled(model, *np.array(rows).T).items()}
 
 
 def _rest(sample: Toys) -> dict[str, np.ndarray]:
@@ -73,11 +73,11 @@ def _rest(sample: Toys) -> dict[str, np.ndarray]:
     def problem(eps: Array, zeta: Array) -> Problem:
         return problems.berthier_one_eigenvalue(eps, zeta, start=(0.0, 2 / ETA))
 
-    found = {}
+    rest = {}
     for model in RESTING:
         path = _modelled(model, problem, tuple(sample), REST, 1)
-        found |= _labelled(model, path.params[:, -1, 0], path.params[:, -1, 1], path.variances[:, -1, 0])
-    return found
+        rest |= _labelled(model, path.params[:, -1, 0], path.params[:, -1, 1], path.variances[:, -1, 0])
+    return rest
 
 
 class Path(NamedTuple):
@@ -98,9 +98,9 @@ def _modelled(
         toy = problem(*numbers)
         kernel = models()[model].steps(toy, rule, known, count=count)
 
-        def step(now: Any, _: None) -> tuple[Any, Path]:
-            after, said = kernel.step(now)
-            return after, Path(said.params, said.variances)
+        def step(state: Any, _: None) -> tuple[Any, Path]:
+            after, predictions = kernel.step(state)
+            return after, Path(predictions.params, predictions.variances)
 
         return lax.scan(step, kernel.init(toy.params, rule.init(toy.params)), length=steps)[1]
 
@@ -156,12 +156,12 @@ def _drift_errors(sample: tuple[float, float]) -> dict[str, tuple[np.ndarray, np
 
     own, ends = np.asarray(descended(jnp.asarray(PUSHES))), (DRIFTED / PUSHES).astype(int)
     midpoints = [midpoint(*path[end - 1 : end + 2]) for path, end in zip(own, ends, strict=True)]
-    found = {}
+    errors = {}
     for model in DRIFTING:
         paths = _modelled(model, problem, (PUSHES,), steps, 1).params
         reached = np.array([path[end] for path, end in zip(paths, ends, strict=True)])
-        found[model] = (PUSHES, np.linalg.norm(reached - np.array(midpoints), axis=1))
-    return found
+        errors[model] = (PUSHES, np.linalg.norm(reached - np.array(midpoints), axis=1))
+    return errors
 
 
 DRIFT = Claim(
@@ -196,7 +196,7 @@ def _named(pushes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _said_variances(pushes: np.ndarray) -> dict[str, np.ndarray]:
+def _predicted_variances(pushes: np.ndarray) -> dict[str, np.ndarray]:
     def problem(eps: Array) -> Problem:
         return problems.berthier_two_eigenvalues(eps, start=TWO)
 
@@ -207,7 +207,7 @@ def _said_variances(pushes: np.ndarray) -> dict[str, np.ndarray]:
 WITHIN = 0.01
 
 
-def _seen_variances(pushes: np.ndarray) -> dict[str, np.ndarray]:
+def _measured_variances(pushes: np.ndarray) -> dict[str, np.ndarray]:
     """Eigenvalues of the time average of o o^T, o = (w_{t-1} - 2 w_t + w_{t+1})/4."""
 
     @jax.jit
@@ -215,8 +215,8 @@ def _seen_variances(pushes: np.ndarray) -> dict[str, np.ndarray]:
     def swings(eps: Array) -> Array:
         toy = problems.berthier_two_eigenvalues(eps, start=TWO)
 
-        def step(now: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-            last, w = now
+        def step(pair: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+            last, w = pair
             ahead = w - ETA * toy.gradient(w)
             return (w, ahead), (last - 2 * w + ahead)[:2] / 4
 
@@ -238,8 +238,8 @@ PERSISTING = Claim(
         0.0, "the window, one per cent to both sides, is the first order in the push of .01", ceiling=FEW
     ),
     draw=_pushes,
-    predicted=_said_variances,
-    measure=_seen_variances,
+    predicted=_predicted_variances,
+    measure=_measured_variances,
 )
 
 CLAIMS = [CENTRE, DRIFT, PERSISTING]

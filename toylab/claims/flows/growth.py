@@ -31,8 +31,8 @@ STEPS = {"quick": 12_000, "default": 12_000, "long": 48_000}
 def _ratios(b1: float, steps: int) -> np.ndarray:
     """The edge ratio of Adam on the cubic model, second moments let go, over the last half of its steps."""
     problem = cubic_normal_form(SHARPNESS, PUSH, tilt=PUSH, start=(0.1, 0.0))
-    seen = toylab.observers(edge_ratio=True)
-    return toylab.train(problem, _adam(b1), steps, observe=seen).edge_ratio[steps // 2 :]
+    observers = toylab.observers(edge_ratio=True)
+    return toylab.train(problem, _adam(b1), steps, observe=observers).edge_ratio[steps // 2 :]
 
 
 def _adam(b1: float) -> optax.GradientTransformation:
@@ -40,11 +40,11 @@ def _adam(b1: float) -> optax.GradientTransformation:
 
 
 def _means(sample: Iterable[tuple[float, int]]) -> dict[str, float]:
-    found = {}
+    excesses = {}
     for b1, steps in sample:
         rate = growth_rates(held_filter(_adam(b1)), _ratios(b1, steps))
-        found[f"b1 = {b1:g}"] = float(abs(rate.mean()) / rate.std())
-    return found
+        excesses[f"b1 = {b1:g}"] = float(abs(rate.mean()) / rate.std())
+    return excesses
 
 
 def _excesses(sample: Iterable[tuple[float, int]]) -> dict[str, np.ndarray]:
@@ -75,8 +75,8 @@ TOY = Claim(
 )
 
 
-def _told_excesses(found: dict[str, np.ndarray]) -> str:
-    rows = [f"{mean:.3f} ({excess:+.2f} of its spread) at {label}" for label, (mean, excess) in found.items()]
+def _finding_of_excesses(measured: dict[str, np.ndarray]) -> str:
+    rows = [f"{mean:.3f} ({excess:+.2f} of its spread) at {label}" for label, (mean, excess) in measured.items()]
     floor = float(growth_law(NAMED["adam"]).numeric("floor")(b1=0.9))
     return (
         f"mean edge ratio of Adam on the cubic model: {', '.join(rows)}.  The mean ratio is not 1: log|mu| has a kink "
@@ -93,7 +93,7 @@ TOY_RATIO = Claim(
     comparison=measurement(),
     draw=_toys,
     measure=_excesses,
-    finding=_told_excesses,
+    finding=_finding_of_excesses,
 )
 
 SHOWN = 5
@@ -102,19 +102,19 @@ SHOWN = 5
 def _by_rank(sample: Iterable[Setting]) -> dict[str, np.ndarray]:
     """Of the largest edge ratios (SHOWN,) in the settled phase the mean, and the mean growth rate of them and all
     above them."""
-    found = {}
+    means = {}
     for setting in sample:
         run = compared(setting)
         ratios = np.asarray(run.measured.edge_ratios)[run.settled :, :SHOWN]
         transform = NAMED[setting.rule](learning_rate=setting.learning_rate, **dict(setting.fixed))
         rates = growth_rates(held_filter(transform), ratios)
-        found[f"{setting.label}, ratio"] = ratios.mean(axis=0)
-        found[f"{setting.label}, growth"] = np.cumsum(rates.mean(axis=0))
-    return found
+        means[f"{setting.label}, ratio"] = ratios.mean(axis=0)
+        means[f"{setting.label}, growth"] = np.cumsum(rates.mean(axis=0))
+    return means
 
 
-def _told_ranks(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label}: {', '.join(f'{x:.3f}' for x in values)}" for label, values in found.items())
+def _finding_of_ranks(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {', '.join(f'{x:.3f}' for x in values)}" for label, values in measured.items())
     return (
         f"{listed}.  Ranks change places among the directions that oscillate, so that only the sum of their rates can "
         "balance: where it passes zero is how many take part, though their ratios are below 1 but for the first"
@@ -130,7 +130,7 @@ NETWORK = Claim(
     comparison=measurement(),
     draw=drawn([setting for setting in SETTLED if setting.rule == "adam"]),
     measure=_by_rank,
-    finding=_told_ranks,
+    finding=_finding_of_ranks,
 )
 
 CLAIMS = [TOY, TOY_RATIO, NETWORK]

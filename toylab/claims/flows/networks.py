@@ -32,8 +32,8 @@ from toylab.experiments.compared_models import (
 
 def _measured(name: str, model: str = "central_map") -> Any:
     def measure(sample: Iterable[Setting]) -> dict[str, float]:
-        found = {setting.label: getattr(errors(setting, model), name) for setting in sample}
-        return {label: float("nan") if value is None else value for label, value in found.items()}
+        numbers = {setting.label: getattr(errors(setting, model), name) for setting in sample}
+        return {label: float("nan") if value is None else value for label, value in numbers.items()}
 
     return measure
 
@@ -47,14 +47,14 @@ def _bounds(of: Mapping[str, float], other: float) -> Any:
 
 def _shares(sample: Iterable[Setting]) -> dict[str, float]:
     """What the central map's distance is beyond the twin's, over the stable flow's; nan where one of them diverged."""
-    found = {}
+    shares = {}
     for setting in sample:
         own, twin, stable = (errors(setting, model).distance for model in ("central_map", "twin", "stable_flow"))
         if own is None or twin is None or stable is None:
-            found[setting.label] = float("nan")
+            shares[setting.label] = float("nan")
         else:
-            found[setting.label] = max(own - twin, 0) / stable
-    return found
+            shares[setting.label] = max(own - twin, 0) / stable
+    return shares
 
 
 CLOSER = Claim(
@@ -216,8 +216,8 @@ def _table(sample: Iterable[Setting]) -> dict[str, float]:
     }
 
 
-def _told(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label}: {float(value):.1f}" for label, value in found.items() if "stable" not in label)
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {float(value):.1f}" for label, value in measured.items() if "stable" not in label)
     return f"times closer to the optimizer than the stable flow at the end, {listed}"
 
 
@@ -229,7 +229,7 @@ EVERY = Claim(
     comparison=measurement(),
     draw=drawn(FROM_THE_START),
     measure=_table,
-    finding=_told,
+    finding=_finding,
 )
 
 CLAIMS = [

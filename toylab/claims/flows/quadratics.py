@@ -45,12 +45,12 @@ def _bowl(weights: Array, curvatures: Array) -> Array:
 
 
 def _below(random: np.random.Generator, tier: str) -> tuple[Below, ...]:
-    found = []
+    quadratics = []
     for rule in RULES:
         rate = float(random.uniform(0.05, 0.5))
         curvatures = random.uniform(0.05, 0.9, 3) * held_filter(NAMED[rule](learning_rate=rate)).threshold
-        found.append(Below(rule, rate, tuple(map(float, curvatures)), tuple(map(float, random.normal(size=3)))))
-    return tuple(found)
+        quadratics.append(Below(rule, rate, tuple(map(float, curvatures)), tuple(map(float, random.normal(size=3)))))
+    return tuple(quadratics)
 
 
 STEPS = 40
@@ -61,23 +61,23 @@ def _bowl_problem(one: Below) -> toylab.Problem:
 
 
 def _mapped(sample: tuple[Below, ...]) -> dict[str, np.ndarray]:
-    found = {}
+    distances = {}
     for one in sample:
         problem = _bowl_problem(one)
         kernel = central_map_steps(problem, NAMED[one.rule](learning_rate=one.learning_rate), count=2)
         _, averages = rollout(kernel, kernel.init(problem.params), STEPS)
-        found[one.rule] = np.linalg.norm(np.asarray(averages.params), axis=1)
-    return found
+        distances[one.rule] = np.linalg.norm(np.asarray(averages.params), axis=1)
+    return distances
 
 
 def _optimized(sample: tuple[Below, ...]) -> dict[str, np.ndarray]:
-    found = {}
+    distances = {}
     for one in sample:
         problem = _bowl_problem(one)
         kernel = discrete_steps(problem, NAMED[one.rule](learning_rate=one.learning_rate))
         _, visited = rollout(kernel, kernel.init(problem.params), STEPS)
-        found[one.rule] = np.linalg.norm(np.asarray(visited.params), axis=1)
-    return found
+        distances[one.rule] = np.linalg.norm(np.asarray(visited.params), axis=1)
+    return distances
 
 
 IS_THE_OPTIMIZER = Claim(
@@ -120,33 +120,33 @@ def _spreads(b1: Array, b2: Array) -> Array:
     rule = optax.adam(1.0, b1=b1, b2=b2, eps=0.0)
     swing = (1 - b1) / (1 + b1)  # of the first moment when the gradient alternates
     weight = swing / 2  # w+ = w - m+/|w| = -w
-    begun: Any = rule.init(weight)
-    adam, rest = begun
+    initial: Any = rule.init(weight)
+    adam, rest = initial
     late = jnp.asarray(1e6, adam.count.dtype)  # bias corrections are over
     state = (adam._replace(count=late.astype(jnp.int32), mu=-swing * weight, nu=(1 + KICK) * weight**2), rest)
 
-    def step(now: Any, _: None) -> tuple[Any, Array]:
-        updates, after = rule.update(now[0], now[1], now[0])
+    def step(carry: Any, _: None) -> tuple[Any, Array]:
+        updates, after = rule.update(carry[0], carry[1], carry[0])
         moment: Any = after
-        return (now[0] + updates, after), jnp.log(moment[0].nu)
+        return (carry[0] + updates, after), jnp.log(moment[0].nu)
 
-    def quarter(now: Any, _: None) -> tuple[Any, Array]:
-        now, seen = lax.scan(step, now, length=STEPS_AT_REST // 4)
-        return now, jnp.std(seen)
+    def quarter(carry: Any, _: None) -> tuple[Any, Array]:
+        carry, logarithms = lax.scan(step, carry, length=STEPS_AT_REST // 4)
+        return carry, jnp.std(logarithms)
 
     return lax.scan(quarter, (weight, state), length=4)[1]
 
 
 def _bracketed(sample: tuple[float, ...]) -> dict[str, np.ndarray]:
     """The largest momentum whose run comes nearer to rest, and the smallest whose run does not."""
-    found = {}
+    brackets = {}
     for b2 in sample:
         spreads = np.asarray(jax.vmap(_spreads, in_axes=(0, None))(jnp.asarray(MOMENTA), jnp.asarray(b2)))
         calmer = spreads[:, -1] < spreads[:, 0]
         change = int(np.argmin(calmer))
         clean = calmer[0] and not calmer[change:].any()
-        found[f"b2 = {b2:.4f}"] = np.array([MOMENTA[change - 1], MOMENTA[change]]) if clean else np.full(2, np.nan)
-    return found
+        brackets[f"b2 = {b2:.4f}"] = np.array([MOMENTA[change - 1], MOMENTA[change]]) if clean else np.full(2, np.nan)
+    return brackets
 
 
 COMES_TO_REST = Claim(

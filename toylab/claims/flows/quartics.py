@@ -45,16 +45,16 @@ ALONG_THE_ROD = 6_000
 
 
 def _quartics(random: np.random.Generator, tier: str) -> dict[str, Quartics]:
-    found, count = {}, 4
+    quartics, count = {}, 4
     for rule, momentum in (("gd", {}), ("heavy_ball", {"momentum": random.uniform(0.2, 0.7, count)})):
         a, c4 = random.uniform(0.5, 2, count), random.uniform(0.5, 2, count)
         c3 = random.uniform(1.5, 2.2, count) * np.sqrt(a * c4 / 3)  # 3 c3^2 > a c4: the flip is supercritical
         unit = {"learning_rate": np.ones(count), **momentum}
         edge = np.array([theory.edge(NAMED[rule]).at(**_member(unit, i)).threshold for i in range(count)])
-        found[rule] = Quartics(
+        quartics[rule] = Quartics(
             a, c3, c4, {**unit, "learning_rate": edge / a * (1 + random.uniform(0.005, 0.01, count))}
         )
-    return found
+    return quartics
 
 
 def _member(hyper: dict[str, np.ndarray], i: int) -> dict[str, float]:
@@ -82,20 +82,20 @@ def _cycle(jet: dict[str, float], threshold: float, near: float) -> tuple[float,
 
 def _cycles(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
     """The exact 2-cycle of each member (n, 2)."""
-    variance, found = theory.flip_variance().numeric("cycle_variance"), {}
+    variance, cycles = theory.flip_variance().numeric("cycle_variance"), {}
     for rule, s in sample.items():
         law, rows = theory.edge(NAMED[rule]), []
         for i in range(s.a.size):
             threshold = law.at(**_member(s.hyper, i)).threshold
             jet = {"a": float(s.a[i]), "c3": float(s.c3[i]), "c4": float(s.c4[i])}
             rows.append(_cycle(jet, threshold, float(variance(**jet, excess=float(s.a[i] - threshold)))))
-        found[rule] = np.array(rows)
-    return found
+        cycles[rule] = np.array(rows)
+    return cycles
 
 
 def _rods(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
     """The middle and the squared half length of the rod after it has settled."""
-    found = {}
+    variances = {}
     for rule, s in sample.items():
         structure, numbers = edge_data_of_runs(NAMED[rule], s.hyper, jnp.zeros(()))
 
@@ -108,8 +108,8 @@ def _rods(sample: dict[str, Quartics]) -> dict[str, np.ndarray]:
             end = advanced(kernel, kernel.init(toy.params), ALONG_THE_ROD)
             return jnp.stack([end.params, end.half**2])
 
-        found[rule] = np.asarray(jax.jit(jax.vmap(settled))(s.a, s.c3, s.c4, s.hyper, numbers))
-    return found
+        variances[rule] = np.asarray(jax.jit(jax.vmap(settled))(s.a, s.c3, s.c4, s.hyper, numbers))
+    return variances
 
 
 RODS = Claim(
@@ -178,8 +178,8 @@ def _variances(model: str, members: list[np.ndarray]) -> np.ndarray:
     def at_rest(a: Array, c3: Array, c4: Array, rate: Array, own: Any) -> Array:
         toy, rule = problems.quartic(a, c3, c4, start=0.0), NAMED["gd"](learning_rate=rate)
         kernel = models()[model].steps(toy, rule, (structure, own), count=1)
-        begun = kernel.init(toy.params, rule.init(toy.params))
-        return kernel.step(advanced(kernel, begun, AT_REST))[1].variances[0]
+        start = kernel.init(toy.params, rule.init(toy.params))
+        return kernel.step(advanced(kernel, start, AT_REST))[1].variances[0]
 
     return np.asarray(jax.jit(jax.vmap(at_rest))(*members, numbers))
 
@@ -193,12 +193,12 @@ def _measured_shares(jets: Jets) -> dict[str, np.ndarray]:
     """The models' share of the variance of gradient descent's 2-cycle, extrapolated to the edge."""
     members = _members(jets)
     swings = np.asarray(_swing(*members))
-    found = {}
+    shares = {}
     for model in RESTING:
         far, near, nearest = (_variances(model, members) / swings).reshape(-1, len(EXCESS)).T
         once, again = 2 * near - far, 2 * nearest - near
-        found[model] = (4 * again - once) / 3
-    return found
+        shares[model] = (4 * again - once) / 3
+    return shares
 
 
 SHARE = Claim(

@@ -87,16 +87,16 @@ def regression_run(case: Case, steps: int = BEFORE + STRETCH) -> Run:
     problem, transform = _regression(case.seed), NAMED[case.rule](**dict(case.hyper))
     mean = MeanStep(transform, *edge_data(transform, problem.params), problem.params)
 
-    def step(now: Any, _: None) -> tuple[Any, Run]:
-        weights, state = now
+    def step(carry: Any, _: None) -> tuple[Any, Run]:
+        weights, state = carry
         gradient = mean.flat(problem.gradient(mean.tree(weights)))
         updated = mean.updated(gradient, state, weights)
         inverse = mean.inverse(gradient, state, weights, updated)
         updates, after = transform.update(mean.tree(gradient), state, mean.tree(weights))
         return (weights + mean.flat(updates), after), Run(weights, gradient, reciprocal(inverse))
 
-    begun = mean.flat(problem.params), transform.init(problem.params)
-    return Run(*map(np.asarray, jax.jit(lambda begun: lax.scan(step, begun, length=steps)[1])(begun)))
+    start = mean.flat(problem.params), transform.init(problem.params)
+    return Run(*map(np.asarray, jax.jit(lambda start: lax.scan(step, start, length=steps)[1])(start)))
 
 
 def rest(case: Case, run: Run, window: slice) -> Rest:
@@ -151,12 +151,12 @@ def _close(sample: Iterable[Case]) -> dict[str, float]:
 
 def _errors(sample: Iterable[Case]) -> dict[str, float]:
     """|P/eta - M|/|M|, M the solution of the programme at the mean weights and the mean gradient."""
-    found = {}
+    gaps = {}
     for case in sample:
         late = rest(case, regression_run(case), slice(BEFORE, None))
         solution = stationary(late, case.rate, case.edge)
-        found[case.label] = float(np.linalg.norm(late.preconditioner / case.rate - solution) / np.linalg.norm(solution))
-    return found
+        gaps[case.label] = float(np.linalg.norm(late.preconditioner / case.rate - solution) / np.linalg.norm(solution))
+    return gaps
 
 
 MOMENTS = Claim(

@@ -15,11 +15,11 @@ from toylab.experiments.compared_models import OVERSHOOT, SETTLED, SOURCE, Setti
 def _each(number: Callable[[Setting, str], float | None]) -> Callable[[Iterable[Setting]], dict[str, float]]:
     """A number of every model that was asked for on every setting; nan where it has none."""
 
-    def found(sample: Iterable[Setting]) -> dict[str, float]:
+    def numbers(sample: Iterable[Setting]) -> dict[str, float]:
         every = {f"{setting.label}, {model}": number(setting, model) for setting in sample for model in setting.models}
         return {label: float("nan") if one is None else one for label, one in every.items()}
 
-    return found
+    return numbers
 
 
 def _beside_stable(setting: Setting, model: str) -> float | None:
@@ -58,8 +58,8 @@ def _overshoots(sample: Iterable[Setting]) -> dict[str, float]:
     return {label: one.overshoot_ratio or float("nan") for label, one in every.items()}
 
 
-def _told_overshoots(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label}: {float(value):.2f}" for label, value in found.items())
+def _finding_of_overshoots(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {float(value):.2f}" for label, value in measured.items())
     return f"times closer to gradient descent than the stable flow in the first overshoot: {listed}"
 
 
@@ -72,7 +72,7 @@ FIRST_OVERSHOOT = Claim(
     comparison=measurement(),
     draw=drawn(OVERSHOOT),
     measure=_overshoots,
-    finding=_told_overshoots,
+    finding=_finding_of_overshoots,
 )
 
 SHOWN = 5
@@ -80,17 +80,19 @@ SHOWN = 5
 
 def _levels(sample: Iterable[Setting]) -> dict[str, np.ndarray]:
     """The largest edge ratios (SHOWN,), averaged over the settled phase: the optimizer's, and the central map's."""
-    found = {}
+    levels = {}
     for setting in sample:
         comparison = compared(setting)
-        said = next(run.predictions for run in comparison.runs if run.name == "central_map")
-        for name, ratios in {"optimizer": comparison.measured.edge_ratios, "map": said.edge_ratios}.items():
-            found[f"{setting.label}, {name}"] = np.asarray(ratios)[comparison.settled :, :SHOWN].mean(axis=0)
-    return found
+        predictions = next(run.predictions for run in comparison.runs if run.name == "central_map")
+        for name, ratios in {"optimizer": comparison.measured.edge_ratios, "map": predictions.edge_ratios}.items():
+            levels[f"{setting.label}, {name}"] = np.asarray(ratios)[comparison.settled :, :SHOWN].mean(axis=0)
+    return levels
 
 
-def _told_levels(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label}: {', '.join(f'{ratio:.3f}' for ratio in levels)}" for label, levels in found.items())
+def _finding_of_levels(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(
+        f"{label}: {', '.join(f'{ratio:.3f}' for ratio in levels)}" for label, levels in measured.items()
+    )
     return f"{listed}.  Only the first of the optimizer's is at the edge, where the map keeps several"
 
 
@@ -102,7 +104,7 @@ LEVELS = Claim(
     comparison=measurement(),
     draw=drawn([setting for setting in SETTLED if setting.rule == "adam"]),
     measure=_levels,
-    finding=_told_levels,
+    finding=_finding_of_levels,
 )
 
 CLAIMS = [SETTLED_DISTANCE, SETTLED_LOSS, LEVELS, FIRST_OVERSHOOT]

@@ -49,11 +49,11 @@ def _levels_of(random: np.random.Generator, tier: str) -> dict[str, PlateauGrid]
 
 def _thresholds(sample: Mapping[str, PlateauGrid]) -> dict[str, float]:
     """k* = eta lambda(P^-1 H) of every rule, from its code."""
-    found = {}
+    thresholds = {}
     for label, one in sample.items():
         eta = one.learning_rates[0]
-        found[label] = eta * theory.cached_edge(NAMED[one.rule]).at(learning_rate=eta, **one.fixed).threshold
-    return found
+        thresholds[label] = eta * theory.cached_edge(NAMED[one.rule]).at(learning_rate=eta, **one.fixed).threshold
+    return thresholds
 
 
 LEVELS = Claim(

@@ -24,9 +24,9 @@ def _draw(random: np.random.Generator, tier: str) -> Place:
     count = {"quick": 3, "default": 8, "long": 64}[tier]
     kept: list[list[np.ndarray]] = []
     while len(kept) < count:
-        found = reached(jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, 8))))
-        rising = np.asarray(jnp.sum(found.gradient * found.sharpness_gradient, axis=1)) < 0
-        kept += [[np.asarray(field[i]) for field in found] for i in np.flatnonzero(rising)]
+        places = reached(jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, 8))))
+        rising = np.asarray(jnp.sum(places.gradient * places.sharpness_gradient, axis=1)) < 0
+        kept += [[np.asarray(field[i]) for field in places] for i in np.flatnonzero(rising)]
     return Place(*(jnp.stack(fields) for fields in zip(*kept[:count], strict=True)))
 
 
@@ -75,13 +75,13 @@ def _predicted_turn(at: Place) -> np.ndarray:
     mean = averaged_gradient().expressions["mean_gradient_1"]
     coefficients = [sp.Poly(mean, x).coeff_monomial(x**power) for power in (4, 2, 0)]
     names = ("L_41", "L_21", "L_01")
-    found = []
+    turns = []
     for first, third, fifth in zip(*(np.asarray(jet) for jet in _jets(at)), strict=True):
         values = dict(zip(map(sp.Symbol, names), (fifth, third, first), strict=True))
         numbers = [float(c.subs({s: values[sp.Symbol(s.name)] for s in c.free_symbols})) for c in coefficients]
         squares = [root.real for root in np.roots(numbers) if abs(root.imag) < 1e-12 and root.real > 0]
-        found.append(np.sqrt(min(squares)))
-    return np.array(found)
+        turns.append(np.sqrt(min(squares)))
+    return np.array(turns)
 
 
 TURN = Claim(

@@ -125,8 +125,8 @@ FORGETFUL = Claim(
 )
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label}: {', '.join(f'{s:.0f}' for s in values)}" for label, values in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {', '.join(f'{s:.0f}' for s in values)}" for label, values in measured.items())
     return (
         f"Sharpness of Adam (b2 .99) at the loss {SHARED_LOSS:g}, three seeds: {listed}.  At equal loss smaller steps "
         "are in flatter places here, against what is reported of larger networks at the end of training."
@@ -144,8 +144,8 @@ BY_RATE = Claim(
 )
 
 
-def _finding_of_survivors(found: dict[str, np.ndarray]) -> str:
-    listed = ", ".join(f"{int(done)} of {int(all_)} with {rule}" for rule, (done, all_) in found.items())
+def _finding_of_survivors(measured: dict[str, np.ndarray]) -> str:
+    listed = ", ".join(f"{int(done)} of {int(all_)} with {rule}" for rule, (done, all_) in measured.items())
     return f"Runs that survive 4,000 steps with their second moments frozen at step 500, 1000 or 2000: {listed}."
 
 

@@ -46,9 +46,9 @@ LOSS = Claim(
         "window to window, at the edge": -1.0,
     },
     measure=loss_moves,
-    finding=lambda found: (
+    finding=lambda measured: (
         "largest change of log L: "
-        + "; ".join(f"{label} {moves.min():+.2g} to {moves.max():+.2g}" for label, moves in found.items())
+        + "; ".join(f"{label} {moves.min():+.2g} to {moves.max():+.2g}" for label, moves in measured.items())
     ),
 )
 
@@ -58,9 +58,10 @@ def _edge(sample: Any) -> dict[str, np.ndarray]:
     return {"before": threshold, "long after": threshold}
 
 
-def _finding_of_drop(found: dict[str, np.ndarray]) -> str:
+def _finding_of_drop(measured: dict[str, np.ndarray]) -> str:
     return (
-        f"eta S before the drop {found['before'].mean():.3f}, halved by it, and {found['long after'].mean():.3f} in "
+        f"eta S before the drop {measured['before'].mean():.3f}, halved by it, and "
+        f"{measured['long after'].mean():.3f} in "
         f"the last {DROP_STEPS - AFTER.start} of {DROP_STEPS - DROP_AT} steps after it"
     )
 
@@ -94,9 +95,9 @@ FALLS = Claim(
     ),
     predicted=lambda sample: {f"learning rate {rate:g}": -1.0 for rate in LATE.learning_rates},
     measure=late_changes,
-    finding=lambda found: (
+    finding=lambda measured: (
         "log of sharpness, last over first hundred steps: "
-        + "; ".join(f"{label} {c.sum(axis=1).min():.2f} to {c.sum(axis=1).max():.2f}" for label, c in found.items())
+        + "; ".join(f"{label} {c.sum(axis=1).min():.2f} to {c.sum(axis=1).max():.2f}" for label, c in measured.items())
     ),
 )
 

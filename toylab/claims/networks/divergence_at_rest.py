@@ -32,7 +32,7 @@ def _draw(random: np.random.Generator, tier: str) -> Sample:
         {rule: RULES[rule] for rule in ("gd", "heavy_ball", "adam")} if tier == "quick" else RULES
     ).items():
         keys = jax.vmap(jax.random.key)(jnp.asarray(random.integers(0, 2**31, count)))
-        weights, moments = (np.asarray(found) for found in trained(keys))
+        weights, moments = (np.asarray(array) for array in trained(keys))
         hyperparameters = {name: random.uniform(0.0, 0.9, count) for name in names} | {"learning_rate": np.ones(count)}
         pushes = random.standard_normal(weights.shape)
         at_one = Weights(hyperparameters, weights, moments, pushes)
@@ -52,7 +52,7 @@ def _draw(random: np.random.Generator, tier: str) -> Sample:
 def _spectra(rule: str, at: Weights) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each member the eigenvalues of P^-1 H, ascending, and its unit eigenvectors as columns."""
     edge = theory.cached_edge(NAMED[rule])
-    found = []
+    spectra = []
     for i, hessian in enumerate(np.asarray(hessians(jnp.asarray(at.weights)))):
         values = {edge.symbols[name]: float(h[i]) for name, h in at.hyperparameters.items()}
         values |= {edge.symbols[name]: v for name, v in edge.reference.items() if edge.symbols[name] not in values}
@@ -60,13 +60,13 @@ def _spectra(rule: str, at: Weights) -> list[tuple[np.ndarray, np.ndarray]]:
         root = np.sqrt(np.broadcast_to(diagonal(*(at.moments[i] for _ in edge.slow)), hessian.shape[:1]))
         spectrum, vectors = np.linalg.eigh(hessian / np.outer(root, root))
         vectors = vectors / root[:, None]
-        found.append((spectrum, vectors / np.linalg.norm(vectors, axis=0)))
-    return found
+        spectra.append((spectrum, vectors / np.linalg.norm(vectors, axis=0)))
+    return spectra
 
 
 def _fastest(sample: Sample) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """log|z| (members,) of the fastest of all eigendirections and that direction (members, p)."""
-    found = {}
+    fastest = {}
     for rule, at in sample.items():
         rates, directions = [], []
         for i, (spectrum, vectors) in enumerate(_spectra(rule, at)):
@@ -75,8 +75,8 @@ def _fastest(sample: Sample) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             each = np.array([np.log(np.abs(numbers.roots(curvature)).max()) for curvature in spectrum])
             rates.append(each.max())
             directions.append(vectors[:, each.argmax()])
-        found[rule] = np.array(rates), np.array(directions)
-    return found
+        fastest[rule] = np.array(rates), np.array(directions)
+    return fastest
 
 
 GROWTH = Claim(
@@ -93,7 +93,7 @@ GROWTH = Claim(
         scale=1.0,
     ),
     draw=_draw,
-    predicted=lambda sample: {rule: found[0] for rule, found in _fastest(sample).items()},
+    predicted=lambda sample: {rule: pair[0] for rule, pair in _fastest(sample).items()},
     measure=growth_rates,
 )
 
@@ -111,7 +111,7 @@ DIRECTION = Claim(
         scale=1.0,
     ),
     draw=_draw,
-    predicted=lambda sample: {rule: oriented(found[1]) for rule, found in _fastest(sample).items()},
+    predicted=lambda sample: {rule: oriented(pair[1]) for rule, pair in _fastest(sample).items()},
     measure=directions,
 )
 

@@ -64,8 +64,8 @@ ALONG = Claim(
 )
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    each = "; ".join(f"{label} {cosines.min():+.2f} to {cosines.max():+.2f}" for label, cosines in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    each = "; ".join(f"{label} {cosines.min():+.2f} to {cosines.max():+.2f}" for label, cosines in measured.items())
     return f"cosine of the averaged gradient and grad S: {each}"
 
 

@@ -21,8 +21,8 @@ def _edges(sample: Any) -> dict[str, float]:
     return {f"learning rate 1/{n}": edge.at(learning_rate=1 / n).k for n in LEAVING}
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    listed = "; ".join(f"{label}: {float(level):.2f}" for label, level in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    listed = "; ".join(f"{label}: {float(level):.2f}" for label, level in measured.items())
     return (
         f"eta S when GD has left the flow, {listed}. It leaves after the crossing and not at it, a slow passage "
         "through a flip: the oscillation has to grow back what it had decayed by below the edge, or what rounding left"

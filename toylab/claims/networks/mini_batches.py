@@ -46,9 +46,9 @@ WHOLE = Claim(
 )
 
 
-def _finding_of_levels(found: Mapping[str, np.ndarray]) -> str:
+def _finding_of_levels(measured: Mapping[str, np.ndarray]) -> str:
     each = []
-    for name, levels in found.items():
+    for name, levels in measured.items():
         sizes = next(of.sizes for grid in (LONG, SHORT) if (of := grid.get(name)) and len(of.sizes) == len(levels))
         listed = ", ".join(
             f"{s}: {v.mean():.3f} ({v.min():.3f} to {v.max():.3f})" for s, v in zip(sizes, levels, strict=True)
@@ -130,8 +130,8 @@ BELOW = Claim(
 )
 
 
-def _finding_of_momentum(found: Mapping[str, np.ndarray]) -> str:
-    each = "; ".join(f"{label} {v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" for label, v in found.items())
+def _finding_of_momentum(measured: Mapping[str, np.ndarray]) -> str:
+    each = "; ".join(f"{label} {v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" for label, v in measured.items())
     return (
         f"eta times batch sharpness of heavy ball, b = 1/2: {each}; 2 (1 - b) = 1 is reported for small batches and "
         "2 (1 + b) = 3 for large ones"

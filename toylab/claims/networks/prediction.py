@@ -82,8 +82,8 @@ def _starts(keys: Array, kicks: Array) -> dict[str, tuple[Start, Array]]:
             across = held.here.across()
             alpha = jnp.maximum(-held.here.gradient @ held.here.sharpness_gradient, 0)
             swung = kick * jnp.sqrt(2 * alpha / (across @ across)) * held.here.vectors[0]
-            begun = held.params + swung if first is None else first
-            return Start(held.params, begun, held.here.gradient, RATE * jnp.sqrt(alpha)), held.status
+            iterate = held.params + swung if first is None else first
+            return Start(held.params, iterate, held.here.gradient, RATE * jnp.sqrt(alpha)), held.status
 
         return {"put in": start(middle[crossing], None), "grown": start(middle[grown], path[grown + 1])}
 
@@ -92,10 +92,10 @@ def _starts(keys: Array, kicks: Array) -> dict[str, tuple[Start, Array]]:
 
 def _draw(random: np.random.Generator, tier: str) -> dict[str, Start]:
     count = {"quick": 1, "default": 3, "long": 12}[tier]
-    found = _starts(starts(count), jnp.asarray(random.uniform(0.8, 1.3, count)))
-    if np.any(np.asarray(found["put in"][1]) != Validity.ok):
-        raise ArithmeticError(f"no point of the constraint set near a crossing: {found['put in'][1]}")
-    return {name: start for name, (start, _) in found.items()}
+    drawn = _starts(starts(count), jnp.asarray(random.uniform(0.8, 1.3, count)))
+    if np.any(np.asarray(drawn["put in"][1]) != Validity.ok):
+        raise ArithmeticError(f"no point of the constraint set near a crossing: {drawn['put in'][1]}")
+    return {name: start for name, (start, _) in drawn.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -120,11 +120,11 @@ def _compared(start: Start, share: Array) -> dict[str, Array]:
         top = _top(problem, of.centre)[1]
         first = of.centre + jnp.sqrt(share) * (of.first - of.centre)
         predicted, descent = predicted_dynamics(problem, RATE), discrete_steps(problem, NAMED["gd"](RATE))
-        found = rollout(predicted, predicted.init(first, of.centre), LONGEST)[1]
+        predictions = rollout(predicted, predicted.init(first, of.centre), LONGEST)[1]
         path = rollout(descent, descent.init(first), LONGEST)[1]
         errors = {
-            "along u": (found.params - path.params) @ top,
-            "sharpness": found.sharpness - lax.map(lambda w: _top(problem, w)[0], path.params),
+            "along u": (predictions.params - path.params) @ top,
+            "sharpness": predictions.sharpness - lax.map(lambda w: _top(problem, w)[0], path.params),
         }
         during = jnp.arange(LONGEST) * jnp.sqrt(share) * of.eps <= SPAN
         return {name: jnp.max(jnp.where(during, jnp.abs(error), 0)) for name, error in errors.items()}
@@ -133,8 +133,8 @@ def _compared(start: Start, share: Array) -> dict[str, Array]:
 
 
 def _errors(starts: dict[str, Start]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    found = [_compared(starts["put in"], jnp.asarray(share)) for share in SHARES]
-    return {q: (np.sqrt(SHARES), np.stack([np.asarray(one[q]) for one in found], axis=-1)) for q in EXPONENTS}
+    errors = [_compared(starts["put in"], jnp.asarray(share)) for share in SHARES]
+    return {q: (np.sqrt(SHARES), np.stack([np.asarray(one[q]) for one in errors], axis=-1)) for q in EXPONENTS}
 
 
 ORDERS = Claim(
@@ -171,15 +171,15 @@ def _distances(start: Start, steps: int) -> dict[str, Array]:
         path = rollout(descent, descent.init(of.first), steps)[1]
         sharpness = lax.map(lambda w: _top(problem, w)[0], path.params)
 
-        def step(now: Any, _: None) -> tuple[Any, Any]:
-            after, seen = predicted.step(now)
-            return after, (seen, now.centre.status == Validity.ok)
+        def step(state: Any, _: None) -> tuple[Any, Any]:
+            after, prediction = predicted.step(state)
+            return after, (prediction, state.centre.status == Validity.ok)
 
-        found, valid = lax.scan(step, predicted.init(of.first, of.centre), length=steps)[1]
+        predictions, valid = lax.scan(step, predicted.init(of.first, of.centre), length=steps)[1]
         flowed = rollout(flow, flow.init(of.centre), steps)[1]
         models = {
-            "predicted": (found.params, found.sharpness, found.loss),
-            "constrained": (found.centre.params, found.centre.sharpness, found.centre.loss),
+            "predicted": (predictions.params, predictions.sharpness, predictions.loss),
+            "constrained": (predictions.centre.params, predictions.centre.sharpness, predictions.centre.loss),
             "flow": (flowed.params, flowed.sharpness, flowed.loss),
         }
 
@@ -205,8 +205,8 @@ BESIDE = {"flow": ("weights", "sharpness", "loss"), "constrained": ("weights", "
 
 def _nearer(starts: dict[str, Start]) -> dict[str, np.ndarray]:
     """log10 of the predicted dynamics' error over another model's, (members,)."""
-    found = {name: np.asarray(v) for name, v in _distance(starts["put in"], STEPS["put in"]).items()}
-    ratios = {other: np.log10(found["predicted"] / found[other]) for other in BESIDE}
+    distances = {name: np.asarray(v) for name, v in _distance(starts["put in"], STEPS["put in"]).items()}
+    ratios = {other: np.log10(distances["predicted"] / distances[other]) for other in BESIDE}
     return {f"{q}, {other}": ratios[other][:, QUANTITIES.index(q)] for other, qs in BESIDE.items() for q in qs}
 
 
@@ -214,8 +214,8 @@ def _sides(starts: dict[str, Start]) -> dict[str, np.ndarray]:
     return {f"{q}, {other}": np.full(len(starts["put in"].eps), -1.0) for other, qs in BESIDE.items() for q in qs}
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    each = "; ".join(f"{label} {10 ** values.max():.2g}" for label, values in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    each = "; ".join(f"{label} {10 ** values.max():.2g}" for label, values in measured.items())
     return f"error of the predicted dynamics over {STEPS['put in']} steps as a part of another's, at most: {each}"
 
 
@@ -243,14 +243,14 @@ def _grown(starts: dict[str, Start]) -> dict[str, np.ndarray]:
     return {name: np.asarray(v) for name, v in _distance(starts["grown"], STEPS["grown"]).items()}
 
 
-def _finding_of_grown(found: dict[str, np.ndarray]) -> str:
+def _finding_of_grown(measured: dict[str, np.ndarray]) -> str:
     each = "; ".join(
-        f"{m} " + ", ".join(f"{q} {v:.2g}" for q, v in zip(QUANTITIES, found[m].mean(axis=0), strict=True))
+        f"{m} " + ", ".join(f"{q} {v:.2g}" for q, v in zip(QUANTITIES, measured[m].mean(axis=0), strict=True))
         for m in MODELS
     )
     return (
         f"a first episode as it comes, where the sharpness has overshot by 20 to 30 per cent, {STEPS['grown']} steps "
-        f"({found['steps'].min():g} with one unstable eigenvalue at least), mean errors of {each}"
+        f"({measured['steps'].min():g} with one unstable eigenvalue at least), mean errors of {each}"
     )
 
 

@@ -55,8 +55,8 @@ RATE = Claim(
 )
 
 
-def _finding(found: dict[str, np.ndarray]) -> str:
-    each = "; ".join(f"{label}: {rise.min():+.2f} to {rise.max():+.2f}" for label, rise in found.items())
+def _finding(measured: dict[str, np.ndarray]) -> str:
+    each = "; ".join(f"{label}: {rise.min():+.2f} to {rise.max():+.2f}" for label, rise in measured.items())
     return f"change of log S over flow times, least to most of all seeds, {each}"
 
 

@@ -119,8 +119,8 @@ def _general(random: np.random.Generator, tier: str) -> Sample:
                 jets.append({"alpha": alpha, **full})
                 rates.append(growth_rate(numbers, jets[-1]) / push)
             reference += rates
-        made = toys(rule, points, jets)
-        sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, np.array(reference))
+        family = toys(rule, points, jets)
+        sample[rule] = Toys(family.hyperparameters, family.model, family.start, family.alpha, np.array(reference))
     return sample
 
 

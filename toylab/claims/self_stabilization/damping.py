@@ -26,9 +26,9 @@ def _either(random: np.random.Generator, tier: str) -> Sample:
             if abs(_relative_lag(numbers)) > 0.1:
                 points.append(point)
         numbers = [theorem(rule).at(**point) for point in points]
-        made = toys(rule, points, [{"alpha": alpha_of(n, TURN)} for n in numbers])
+        family = toys(rule, points, [{"alpha": alpha_of(n, TURN)} for n in numbers])
         reference = np.array([_relative_lag(n) / 2 for n in numbers])
-        sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, reference)
+        sample[rule] = Toys(family.hyperparameters, family.model, family.start, family.alpha, reference)
     return sample
 
 
@@ -74,8 +74,8 @@ def _curved(random: np.random.Generator, tier: str) -> Sample:
                 points.append(point)
                 jets.append({"alpha": alpha, "transverse_curvature": 0.0})
                 reference.append(_damping_curvature(rule, point, alpha))
-        made = toys(rule, points, jets)
-        sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, np.array(reference))
+        family = toys(rule, points, jets)
+        sample[rule] = Toys(family.hyperparameters, family.model, family.start, family.alpha, np.array(reference))
     return sample
 
 

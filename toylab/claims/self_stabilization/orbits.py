@@ -50,10 +50,10 @@ EXTRAPOLATED = Ceiling(
 
 def _started_quietly(rule: str, point: dict[str, float], jets: list[dict[str, float]], levels: list[float]) -> Toys:
     """Members at one point of hyperparameters, started at the quietest place of the orbit of each level."""
-    made = toys(rule, [point] * len(jets), jets)
+    family = toys(rule, [point] * len(jets), jets)
     quiet = np.exp(closed.branch(np.array(levels), -1))
-    start = UNIT * np.stack([np.sqrt(2 * made.alpha * quiet), np.zeros(len(jets))], axis=1)
-    return Toys(made.hyperparameters, made.model, start, made.alpha, np.zeros(len(jets)))
+    start = UNIT * np.stack([np.sqrt(2 * family.alpha * quiet), np.zeros(len(jets))], axis=1)
+    return Toys(family.hyperparameters, family.model, start, family.alpha, np.zeros(len(jets)))
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -72,9 +72,9 @@ def _shapes(random: np.random.Generator, tier: str) -> Sample:
         numbers = theorem(rule).at(**point)
         grid = [(level, turn) for level in LEVELS for turn in TURNS]
         jets = [{"alpha": alpha_of(numbers, turn)} for _, turn in grid]
-        made = _started_quietly(rule, point, jets, [level for level, _ in grid])
+        family = _started_quietly(rule, point, jets, [level for level, _ in grid])
         reference = np.array([_shape(numbers, level) for level in LEVELS])
-        sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, reference)
+        sample[rule] = Toys(family.hyperparameters, family.model, family.start, family.alpha, reference)
     return sample
 
 
@@ -129,9 +129,9 @@ def _averages(random: np.random.Generator, tier: str, quartic: bool = False) -> 
             {"alpha": alpha_of(numbers, np.sqrt(2 * eps)), "third": third, "fourth": fourth * numbers.learning_rate}
             for eps in pushes(rule)
         ]
-        made = _started_quietly(rule, point, jets, [1.0] * len(jets))
+        family = _started_quietly(rule, point, jets, [1.0] * len(jets))
         reference = np.full(len(jets), mean_excess(numbers, jets[0], 1.0) / jets[0]["alpha"])
-        sample[rule] = Toys(made.hyperparameters, made.model, made.start, made.alpha, reference)
+        sample[rule] = Toys(family.hyperparameters, family.model, family.start, family.alpha, reference)
     return sample
 
 
@@ -188,9 +188,9 @@ def _zeta_members(zetas: np.ndarray, level: float) -> Sample:
     """Third derivative 3 zeta, every turn."""
     numbers = theorem("gd").at(learning_rate=ETA)
     jets = [{"alpha": alpha_of(numbers, turn), "third": 3 * zeta} for zeta in zetas for turn in TURNS]
-    made = _started_quietly("gd", {"learning_rate": ETA}, jets, [level] * len(jets))
+    family = _started_quietly("gd", {"learning_rate": ETA}, jets, [level] * len(jets))
     reference = [2 * numbers.kappa * growth_rate(numbers, jet) / jet["alpha"] for jet in jets]
-    return {"gd": Toys(made.hyperparameters, made.model, made.start, made.alpha, np.array(reference))}
+    return {"gd": Toys(family.hyperparameters, family.model, family.start, family.alpha, np.array(reference))}
 
 
 RATE = Claim(

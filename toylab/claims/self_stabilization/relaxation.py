@@ -34,9 +34,9 @@ def _ramps(random: np.random.Generator, tier: str) -> Sample:
         edge = numbers.threshold()
         # y moves by Q(1) eta alpha a step
         jets = [{"alpha": ramp * edge / (numbers.gain * numbers.learning_rate)} for ramp in RAMPS]
-        made = toys(rule, [point] * len(jets), jets)
-        start = UNIT * np.stack([np.sqrt(_FAINT * 2 * made.alpha), np.full(len(jets), ENTRY * edge)], axis=1)
-        sample[rule] = Toys(made.hyperparameters, made.model, start, made.alpha, np.full(len(jets), edge))
+        family = toys(rule, [point] * len(jets), jets)
+        start = UNIT * np.stack([np.sqrt(_FAINT * 2 * family.alpha), np.full(len(jets), ENTRY * edge)], axis=1)
+        sample[rule] = Toys(family.hyperparameters, family.model, start, family.alpha, np.full(len(jets), edge))
     return sample
 
 
@@ -87,9 +87,9 @@ def _long_runs(random: np.random.Generator, tier: str) -> Sample:
         numbers = theorem("heavy_ball").at(**point)
         speeds = SPEEDS[: 1 if memory == 0.5 else 3] * (1 - memory) ** 2 / (np.pi * (1 + memory))
         jets = [{"alpha": alpha_of(numbers, w), "tilt": alpha_of(numbers, w)} for w in speeds]
-        made = toys("heavy_ball", [point] * len(jets), jets)
-        scale = np.sqrt(made.alpha * numbers.gain / numbers.kappa)
-        sample[f"momentum {memory}"] = Toys(made.hyperparameters, made.model, made.start, made.alpha, scale)
+        family = toys("heavy_ball", [point] * len(jets), jets)
+        scale = np.sqrt(family.alpha * numbers.gain / numbers.kappa)
+        sample[f"momentum {memory}"] = Toys(family.hyperparameters, family.model, family.start, family.alpha, scale)
     return sample
 
 

@@ -116,10 +116,10 @@ def experiment(options: argparse.Namespace, grid: Mapping[str, Any] | None = Non
         if options.seed is not None and "seed" in problem_settings:
             raise BadInput("the problem's seed is given by --seed and by --set", "leave one of them out")
         problem_settings.setdefault("seed", seed)
-    found = Experiment(problem, rule, problem_settings, rule_settings, seed)
+    setup = Experiment(problem, rule, problem_settings, rule_settings, seed)
     if grid is not None:
-        found.require({**rule_settings, **grid})
-    return found
+        setup.require({**rule_settings, **grid})
+    return setup
 
 
 def chosen_observers(tokens: list[str] | None) -> tuple[Any, bool]:
@@ -175,9 +175,9 @@ def results_folder(path: str) -> Generator[Path]:
     try:
         yield folder
     except BaseException:
-        for made in missing:
+        for parent in missing:
             with suppress(OSError):
-                made.rmdir()
+                parent.rmdir()
         raise
 
 

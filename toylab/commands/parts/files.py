@@ -22,9 +22,9 @@ def writable_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        for made in missing:
+        for parent in missing:
             with contextlib.suppress(OSError, ValueError):
-                made.rmdir()
+                parent.rmdir()
         reason = getattr(error, "strerror", None) or str(error)
         message = f"the output folder {str(folder)!r} cannot be written: {reason}"
         raise BadInput(message, "give a writable folder with --out DIR") from error

@@ -46,7 +46,7 @@ def recorded(
     is compiled, for a start that is not finite and for a file that cannot be written.
     """
     with _refusals(options.command):
-        so_far, observers = _begun(found, options, begin)
+        so_far, observers = _started_run(found, options, begin)
         with results_folder(options.out) as folder:
             configuration = _configuration(options, observers) | sweep
             path = folder / file_name(found, configuration, "sweep" if sweep else "")
@@ -81,8 +81,8 @@ def _refusals(command: str) -> Generator[None]:
         raise BadInput(str(error), f"see toylab {command} --help") from error
 
 
-def _begun(
-    found: Experiment, options: argparse.Namespace, begin: Callable[[Any], Iterator[Any]]
+def _started_run(
+    setup: Experiment, options: argparse.Namespace, begin: Callable[[Any], Iterator[Any]]
 ) -> tuple[Iterator[Any], Any]:
     """The run as an iterator, and what it records."""
     from toylab.rules.errors import NoLinearEdge
@@ -91,7 +91,7 @@ def _begun(
     try:
         return begin(observers), observers
     except NoLinearEdge as refusal:
-        observers = without_edge(observers, chosen, refusal, found.rule.name)
+        observers = without_edge(observers, chosen, refusal, setup.rule.name)
         return begin(observers), observers
 
 
@@ -102,35 +102,35 @@ def _configuration(options: argparse.Namespace, observers: Any) -> dict[str, Any
     return chosen | {"observe": dict(observers.chosen), "precision": str(jnp.result_type(float))}
 
 
-def _finished(so_far: Iterator[Any], found: Experiment, path: Path, steps: int, label: str) -> Any:
+def _finished(so_far: Iterator[Any], setup: Experiment, path: Path, steps: int, label: str) -> Any:
     """The result at the end or at Ctrl-C, saved; saved on the way too, so that a killed run leaves a file."""
-    now: Any = None
+    snapshot: Any = None
     saved, pause, last = False, 0.0, time.monotonic()
     with progress_bar(label, steps) as shown:
         try:
-            for now in so_far:
-                shown(now.done, steps, now.latest)
+            for snapshot in so_far:
+                shown(snapshot.done, steps, snapshot.latest)
                 began = time.monotonic()
                 if not saved or began - last > pause:
-                    _kept(now, found, path)
+                    _kept(snapshot, setup, path)
                     saved, last = True, time.monotonic()
                     pause = max(SAVE_SECONDS, 20 * (last - began))
         except KeyboardInterrupt:
-            if now is None:
+            if snapshot is None:
                 raise
-    return _kept(now, found, path)
+    return _kept(snapshot, setup, path)
 
 
-def _kept(now: Any, found: Experiment, path: Path) -> Any:
+def _kept(snapshot: Any, setup: Experiment, path: Path) -> Any:
     """The result so far with what the command line named, saved."""
     import numpy as np
 
     from toylab.training.records import Status
 
-    result = now.result()
+    result = snapshot.result()
     if np.all(np.asarray(result.status) == Status.nonfinite_input):
         raise BadInput("the loss or its gradient is not finite at the start", "look at the problem's settings")
-    result = dataclasses.replace(result, config={**result.config, **found.named_settings()})
+    result = dataclasses.replace(result, config={**result.config, **setup.named_settings()})
     try:
         result.save(path)
     except OSError as error:

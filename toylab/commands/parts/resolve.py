@@ -35,15 +35,15 @@ class Resolved:
     @property
     def parameters(self) -> Parameters:
         """What the callable takes. **Errors:** `BadInput` if that cannot be read."""
-        found = _parameters(self)
-        names = tuple(name for name, one in found.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL))
-        return Parameters(self.name, names, any(one.kind is one.VAR_KEYWORD for one in found.values()))
+        signature = _parameters(self)
+        names = tuple(name for name, one in signature.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL))
+        return Parameters(self.name, names, any(one.kind is one.VAR_KEYWORD for one in signature.values()))
 
     def required(self) -> list[str]:
         """The parameters without a default."""
         several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        found = _parameters(self).items()
-        return [name for name, one in found if one.default is one.empty and one.kind not in several]
+        signature = _parameters(self).items()
+        return [name for name, one in signature if one.default is one.empty and one.kind not in several]
 
     def called(self, settings: Mapping[str, Any]) -> Any:
         """The callable's result. Raises what it raises."""
@@ -74,19 +74,19 @@ def resolved(
     module = _loaded_file(place) if place.endswith(".py") else _loaded_module(place, text)
     if not attribute:
         raise BadInput(f"{text!r} names no {noun}, needed {forms}", _callables(module))
-    found: Any = module
+    value: Any = module
     for part in attribute.split("."):
         try:
-            found = getattr(found, part)
+            value = getattr(value, part)
         except AttributeError:
-            hint = nearest(part, _callable_names(found), _callables(found))
+            hint = nearest(part, _callable_names(value), _callables(value))
             raise BadInput(f"{place} has no {attribute!r}", hint) from None
-    if instance is not None and isinstance(found, instance):
-        return Resolved(text, lambda: found)
-    if not callable(found):
-        message = f"{text} is a {type(found).__name__}, needed a callable that returns a {noun}"
+    if instance is not None and isinstance(value, instance):
+        return Resolved(text, lambda: value)
+    if not callable(value):
+        message = f"{text} is a {type(value).__name__}, needed a callable that returns a {noun}"
         raise BadInput(message, _callables(module))
-    return Resolved(text, found)
+    return Resolved(text, value)
 
 
 def named_rule(text: str) -> Resolved:
@@ -128,11 +128,11 @@ def resolved_rule(text: str, settings: Mapping[str, Any]) -> Resolved:
     call = f"{text}({', '.join(f'{name}={value!r}' for name, value in trial.items())})"
     hint = "give the arguments it needs with --set name=value, or wrap it in a factory of numbers"
     try:
-        made = _called(rule.factory, named, trial)
+        transform = _called(rule.factory, named, trial)
     except Exception as error:
         raise BadInput(f"{call} raised {type(error).__name__}: {error}", hint) from error
-    if not all(callable(getattr(made, part, None)) for part in ("init", "update")):
-        raise BadInput(f"{call} returned a {type(made).__name__}, needed an optax.GradientTransformation", hint)
+    if not all(callable(getattr(transform, part, None)) for part in ("init", "update")):
+        raise BadInput(f"{call} returned a {type(transform).__name__}, needed an optax.GradientTransformation", hint)
     return rule
 
 
@@ -165,18 +165,18 @@ def built_problem(problem: Resolved, settings: Mapping[str, Any]) -> Any:
     call = f"{problem.name}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
     hint = "give the arguments it needs with --set name=value"
     try:
-        made = problem.called(given)
+        instance = problem.called(given)
     except ValueError as error:  # the problems' own refusals say what was needed
         raise BadInput(f"{call}: {str(error).removeprefix(f'{problem.name}: ')}", hint) from error
     except Exception as error:
         raise BadInput(f"{call} raised {type(error).__name__}: {error}", hint) from error
     try:
-        check_problem(made)
+        check_problem(instance)
     except (ValueError, jax.errors.JAXTypeError) as error:
         raise BadInput(f"{call}: {error}", "PROBLEM must give a toylab.Problem(loss, params, data)") from error
     except Exception as error:
         raise BadInput(f"the loss of {call} raised {type(error).__name__}: {error}", "try it in Python") from error
-    return made
+    return instance
 
 
 def _fitted(name: str, value: Any, parameter: inspect.Parameter | None) -> Any:

@@ -15,11 +15,11 @@ def shadowed(names: tuple[str, ...] = OURS) -> list[str]:
     home = Path(__file__).resolve().parents[3]
     lines = []
     for name in names:
-        found = _location(name)
-        if found is None:
+        location = _location(name)
+        if location is None:
             lines.append(f"the package {name} is missing beside toylab in {home}")
-        elif found != home / name:
-            lines.append(f"the package {name} is found in {found}, which shadows the one of toylab in {home / name}")
+        elif location != home / name:
+            lines.append(f"the package {name} is found in {location}, which shadows the one of toylab in {home / name}")
     return lines
 
 

@@ -21,7 +21,7 @@ def record(name: str, theorem: Any, numbers: Mapping[str, float] | None) -> dict
     """The JSON object of one rule; formulas are strings that `sympy.sympify` reads, None where there is none."""
     import sympy
 
-    found = {
+    result = {
         "rule": name,
         "symbols": {parameter: str(symbol) for parameter, symbol in theorem.arguments.items()},
         **{key: None if getattr(theorem, key) is None else sympy.sstr(getattr(theorem, key)) for key in FORMULAS},
@@ -31,8 +31,8 @@ def record(name: str, theorem: Any, numbers: Mapping[str, float] | None) -> dict
     if numbers is not None:
         values = theorem.at(**numbers)
         fields = {key: getattr(values, key) for key in ("critical", "kappa", "gain", "lag")}
-        found["at"] = {"settings": dict(numbers), "threshold": values.threshold(), **fields}
-    return found
+        result["at"] = {"settings": dict(numbers), "threshold": values.threshold(), **fields}
+    return result
 
 
 def lines(name: str, theorem: Any, numbers: Mapping[str, float] | None, pretty: Any) -> Iterator[str]:

@@ -46,14 +46,14 @@ def measured_steps(
     def init(params: PyTree, state: PyTree) -> tuple[BetweenSteps, Track]:
         return optimizer.init(params, state), begin_track(params, count)
 
-    def step(now: tuple[BetweenSteps, Track]) -> tuple[tuple[BetweenSteps, Track], Measured]:
-        after, passed = optimizer.step(now[0])
+    def step(state: tuple[BetweenSteps, Track]) -> tuple[tuple[BetweenSteps, Track], Measured]:
+        after, passed = optimizer.step(state[0])
         three = [rule.flat(part) for part in (passed.before, passed.params, passed.following)]
         w, gradient = three[1], rule.flat(passed.grads)
         inverse = rule.inverse(gradient, passed.state, w, rule.updated(gradient, passed.state, w))
         smooth = midpoint(*three)
         hessian = problem.hessian(rule.tree(smooth))
-        pairs, track = leading_pairs(rule, hessian, inverse, now[1], passed.params)
+        pairs, track = leading_pairs(rule, hessian, inverse, state[1], passed.params)
         variance = reciprocal(inverse) @ jnp.square(oscillation(*three))
         return (after, track), Measured(smooth, passed.loss, gradient @ gradient, edge_ratios(rule, pairs), variance)
 

@@ -237,12 +237,12 @@ def path_steps(kernel: Kernel) -> Kernel:
         nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
         return model, ravel_pytree(nothing.params)[0], nothing
 
-    def step(now: tuple) -> tuple[tuple, tuple]:
-        model, last, here = now
+    def step(state: tuple) -> tuple[tuple, tuple]:
+        model, last, point = state
         after, ahead = kernel.step(model)
-        middle = ravel_pytree(here.params)[0]
+        middle = ravel_pytree(point.params)[0]
         smooth = midpoint(last, middle, ravel_pytree(ahead.params)[0])
-        return (after, middle, ahead), ((smooth, here.axes), here._replace(params=None, axes=None))
+        return (after, middle, ahead), ((smooth, point.axes), point._replace(params=None, axes=None))
 
     return Kernel(init, step)
 

@@ -28,9 +28,9 @@ def driven(kernel: Kernel, start: tuple, steps: int, every: int, late: int = 0) 
     program = jax.jit(partial(rollout, kernel, steps=length)).lower(state).compile()
     parts, seconds = [], 0.0
     for begin in range(-late, stretches * length - late, length):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         state, (path, *rest) = jax.block_until_ready(program(state))
-        seconds += time.perf_counter() - begun
+        seconds += time.perf_counter() - start_time
         numbers = np.arange(begin, begin + length)
         wanted = (numbers >= 0) & (numbers < steps)
         which = (wanted & (numbers % every == 0), *(wanted for _ in rest))
