@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 from toylab.models.comparison.measured import Measured
 from toylab.models.oscillation import NEAR
 from toylab.models.predictions import Cost, Predictions
+from toylab.numerics.json_numbers import number_or_null
 
 PRODUCT, THIRD = 2.0, 4.0
 """The costs of a Hessian product and of a third derivative in gradients: passes over the network, forward over reverse
@@ -116,14 +117,14 @@ def errors_of(
     over = phases.overshoot
 
     def nearer(index: int) -> float | None:
-        return finite(baseline[index] / distances[index]) if distances[index] > 0 else None
+        return number_or_null(baseline[index] / distances[index]) if distances[index] > 0 else None
 
     first, second = (_smoothed(predictions.mean_loss, measured.loss, width, settled) for width in SMOOTHINGS)
     return Errors(
-        distance=finite(_share(float(distances[-1]), travelled)),
+        distance=number_or_null(_share(float(distances[-1]), travelled)),
         distance_ratio=nearer(-1),
         onset_ratio=None if middle is None else nearer(min(middle, len(distances) - 1)),
-        overshoot_ratio=finite(_share(float(np.sum(baseline[over])), float(np.sum(distances[over])))),
+        overshoot_ratio=number_or_null(_share(float(np.sum(baseline[over])), float(np.sum(distances[over])))),
         loss_error=_relative(predictions.mean_loss, measured.loss, settled, WINDOW),
         gradient_error=_relative(predictions.mean_square, measured.square, settled),
         edge_ratio_error=_relative(predictions.edge_ratios[:, 0], ratios[:, 0], settled, WINDOW),
@@ -131,7 +132,9 @@ def errors_of(
         axis_error=None if along is None else _along_axes(predictions.variances, along, measured.variance, settled),
         critical_error=None
         if settled is None
-        else finite(np.mean(np.abs(number_critical(predictions.edge_ratios) - number_critical(ratios))[settled:])),
+        else number_or_null(
+            np.mean(np.abs(number_critical(predictions.edge_ratios) - number_critical(ratios))[settled:])
+        ),
         smoothed_10=first,
         smoothed_20=second,
         gradients_per_step=float(np.mean(_gradients(predictions.cost))),
@@ -146,17 +149,12 @@ def number_critical(ratios: Any) -> np.ndarray:
     return np.where(np.isnan(ratios).all(axis=1), np.nan, np.sum(ratios > NEAR, axis=1))
 
 
-def finite(value: Any) -> float | None:
-    """The number, or None for what is not finite."""
-    return None if value is None or not np.isfinite(value) else float(value)
-
-
 def _relative(predicted: Any, truth: Any, settled: int | None, window: int | None = None) -> float | None:
     """Mean error of averages over windows of the settled phase, or over all of it, over the true mean."""
     if settled is None:
         return None
     pairs = [_windows(np.asarray(x)[settled:], window) for x in (predicted, truth)]
-    return finite(np.mean(np.abs(pairs[0] - pairs[1])) / np.mean(np.abs(pairs[1])))
+    return number_or_null(np.mean(np.abs(pairs[0] - pairs[1])) / np.mean(np.abs(pairs[1])))
 
 
 def _along_axes(predicted: Any, truth: Any, variance: Any, settled: int | None) -> float | None:
@@ -164,14 +162,14 @@ def _along_axes(predicted: Any, truth: Any, variance: Any, settled: int | None) 
     if settled is None:
         return None
     means = [np.mean(np.asarray(x)[settled:], axis=0) for x in (predicted, truth, variance)]
-    return finite(np.sum(np.abs(means[0] - means[1])) / means[2])
+    return number_or_null(np.sum(np.abs(means[0] - means[1])) / means[2])
 
 
 def _smoothed(predicted: Any, truth: Any, width: int, settled: int | None) -> float | None:
     if settled is None:
         return None
     pair = [gaussian_filter1d(np.asarray(x), width)[settled:] for x in (predicted, truth)]
-    return finite(np.mean(np.abs(pair[0] / pair[1] - 1)))
+    return number_or_null(np.mean(np.abs(pair[0] / pair[1] - 1)))
 
 
 def _gradients(cost: Cost) -> Any:
