@@ -22,7 +22,16 @@ class DiscoveryError(ValueError):
 
 
 def subpackages(package: str) -> list[str]:
-    """Dotted names of the folders directly inside `package` that are packages, by name."""
+    """Dotted names of the folders directly inside `package`, by name.
+
+    Raises DiscoveryError for a folder of modules without an `__init__.py`, which Python would not show here.
+    """
+    for path in importlib.import_module(package).__path__:
+        for folder in sorted(Path(path).iterdir()):
+            if folder.is_dir() and any(folder.glob("*.py")) and not (folder / "__init__.py").exists():
+                raise DiscoveryError(
+                    f"{folder} has no __init__.py", "add one, whose docstring says what the folder is about"
+                )
     return sorted(f"{package}.{one.name}" for one in _entries(package) if one.ispkg)
 
 

@@ -41,6 +41,15 @@ def test_machinery_private_modules_and_folders_are_not_asked(package, tmp_path):
     assert subpackages(name) == ["planted_members.inner"]
 
 
+def test_a_folder_that_python_would_not_show_is_named(package, tmp_path):
+    name = package(a="ITEMS = {}")
+    (tmp_path / "planted_members" / "lost").mkdir()
+    assert subpackages(name) == []
+    (tmp_path / "planted_members" / "lost" / "one.py").write_text("ITEMS = {}")
+    with pytest.raises(DiscoveryError, match=r"lost has no __init__\.py"):
+        subpackages(name)
+
+
 @pytest.mark.parametrize(
     ("modules", "complaint"),
     [

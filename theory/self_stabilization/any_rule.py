@@ -144,7 +144,7 @@ def stabilization_of(theorem: Edge) -> Stabilization:
 
 
 def stabilizations(rules: Mapping[str, Callable]) -> list[tuple[str, Stabilization | NoLinearEdge]]:
-    """`stabilization` of many rules, with the refusals as values."""
+    """(name, `stabilization` of the rule, or the refusal that it raised) for each rule."""
     rows: list[tuple[str, Stabilization | NoLinearEdge]] = []
     for name, factory in rules.items():
         try:

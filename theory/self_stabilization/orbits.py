@@ -131,6 +131,7 @@ def stages(energy: float) -> np.ndarray:
 
 
 def mean_square_rate(energy: float) -> float:
-    """Mean of (v'/omega)^2 = 2 kappa y^2/(Q(1) alpha) over the orbit of that level; ``level`` for small orbits."""
+    """Mean of (v'/omega)^2 = 2 kappa y^2/(Q(1) alpha) over the orbit of level ``energy``; it tends to
+    ``energy`` for small orbits."""
     square = sum(_integral(energy, side, lambda rate: rate) for side in (1, -1))
     return square / period(energy)

@@ -41,7 +41,7 @@ SHARED_LOSS = 0.03
 
 
 def regression(key: Any) -> toylab.Problem:
-    """The problem from the start that a key draws."""
+    """The Chebyshev regression, its initial weights drawn with `key`."""
     return chebyshev_mlp(hidden=(30,), seed=key)
 
 

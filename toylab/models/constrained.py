@@ -238,8 +238,8 @@ def newton_step(here: Local, target: Array, point: Array, threshold: ArrayLike) 
 
 
 def misses(here: Local, multiplier: Array, threshold: ArrayLike, within: float, floor: Array) -> Array:
-    """Whether a point lies off M: by more than the relative error `within` in S where the constraint is active, in
-    grad L . u by more than that of |grad L| and `floor`."""
+    """Whether a point lies off the constrained set M, (): true where |S/threshold - 1| > `within` (where the constraint
+    is inactive, only if S is above) or |grad L . u| > `within` |grad L| + `floor`."""
     slope = jnp.abs(here.gradient @ here.vectors[0])
     off = here.values[0] / threshold - 1
     far = (off > within) | ((multiplier < 0) & (off < -within))

@@ -187,7 +187,7 @@ def classify(transform: optax.GradientTransformation, state: PyTree, params: PyT
 
 
 def _are_roles(known: Roles, transform: optax.GradientTransformation, state: PyTree, params: PyTree) -> bool:
-    """Whether the step at random points is as these roles say, by the criteria of `classify`, without its search."""
+    """Whether these roles pass the tests of `classify` at random points; no others are searched for."""
     probe = _probed(transform, state, params)
     sign = dict.fromkeys(known.slow, 1) | dict.fromkeys(known.fast, -1)
     return probe.reacting(sign) == set(sign) and all(

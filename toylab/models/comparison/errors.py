@@ -158,7 +158,7 @@ def _relative(predicted: Any, truth: Any, settled: int | None, window: int | Non
 
 
 def _along_axes(predicted: Any, truth: Any, variance: Any, settled: int | None) -> float | None:
-    """Errors of the averages (K,) over the settled phase, added up, over the total variance."""
+    """Sum over the K axes of |predicted - true mean variance| in the settled phase, over the total variance."""
     if settled is None:
         return None
     means = [np.mean(np.asarray(x)[settled:], axis=0) for x in (predicted, truth, variance)]
