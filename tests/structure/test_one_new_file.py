@@ -232,6 +232,7 @@ BROKEN = [  # what is found once is remembered: problems are broken before a run
     ("toylab/problems/broken.py", "X = 1\n", (*TRAIN, "--json"), "declares no PROBLEMS"),
     ("toylab/problems/hidden.py", OWN_NAME, TRAIN, "module's own name"),
     ("toylab/observing/broken.py", "import no_such_module\n", TRAIN, "cannot be imported: ModuleNotFoundError"),
+    ("toylab/models/broken.py", "MODEL = 1 / 0\n", ("flows", *RUN), "ZeroDivisionError"),
     ("toylab/claims/edge/broken.py", "CLAIMS = [1 / 0]\n", ("verify", "--list"), "ZeroDivisionError"),
     (
         "figures/broken.py",

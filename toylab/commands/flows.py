@@ -19,6 +19,7 @@ from toylab.commands.parts.refusal import BadInput, nearest
 from toylab.commands.parts.shadowing import require_own
 
 DEFAULT_OUT, DEFAULT_STEPS = "out/flows", 400
+INTERRUPTED = "interrupted"
 
 SETTLING = 20
 """Steps of the rule itself, before the models start, for rules with second moments: their first estimates come from a
@@ -58,8 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0 with the comparison; 130 if interrupted: then the models that ended are saved; 1 if the results were
-    saved and printed, but could not be drawn.
+    """Exit code 0 with the comparison; 130 if interrupted, 1 if a model failed: then those that ended are saved; 1 if
+    the results were saved and printed, but could not be drawn.
 
     **Errors:** `BadInput`, also for a rule without a linear edge, with the reason.
     """
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         _possible(options)
         require_own("figures")
         with results_folder(options.out) as folder:
-            warm_up, compared, complete = _compared(setup, models, options)
+            warm_up, compared, stopped = _compared(setup, models, options)
             record, arrays = _record(setup, compared, warm_up), _arrays(compared)
             written = _saved(record, arrays, folder)  # before anything is drawn, which may fail
             drawn, failure = _drawn(arrays, folder)
@@ -77,9 +78,9 @@ def run(options: argparse.Namespace) -> int:
     print(json.dumps(record, allow_nan=False) if options.json else "\n".join([*_lines(record), f"files: {files}"]))
     if failure:
         print(f"toylab: results are in {files}, but they could not be drawn: {failure}", file=sys.stderr)
-    if not complete:
-        print(f"toylab: interrupted, {len(record['models'])} of the models ended", file=sys.stderr)
-    return 130 if not complete else 1 if failure else 0
+    if stopped:
+        print(f"toylab: {stopped}, {len(record['models'])} of the models ended", file=sys.stderr)
+    return 130 if stopped == INTERRUPTED else 1 if stopped or failure else 0
 
 
 def _models(text: str | None) -> tuple[str, ...]:
@@ -107,16 +108,16 @@ def _possible(options: argparse.Namespace) -> None:
             raise BadInput(f"--{name.replace('_', '-')} got {number}, needed an integer >= {least}", "")
 
 
-def _compared(setup: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, bool]:
-    """The steps of warm-up that were taken, the `toylab.models.comparison.run.ModelComparison`, and whether it is
-    whole: at Ctrl-C it has the models that ended."""
+def _compared(setup: Experiment, models: tuple[str, ...], options: argparse.Namespace) -> tuple[int, Any, str]:
+    """The steps of warm-up that were taken, the `toylab.models.comparison.run.ModelComparison`, and what stopped it
+    before its end, Ctrl-C or a model that failed; empty if nothing did.  A part has the models that ended."""
     from toylab.models.comparison.run import comparing, parts_of
     from toylab.rules.edge import edge_data
     from toylab.rules.errors import NoLinearEdge
 
     problem, transform = setup.built_problem(), setup.transform()
     so_far: Any = None
-    complete = False
+    stopped = ""
     try:
         structure, _ = edge_data(transform, problem.params)
         warm_up = options.warm_up if options.warm_up is not None else SETTLING if structure.roles.slow else 0
@@ -130,20 +131,24 @@ def _compared(setup: Experiment, models: tuple[str, ...], options: argparse.Name
             ):  # fmt: skip
                 so_far = part.result()
                 shown(part.done, parts, {})
-            complete = True
     except KeyboardInterrupt:
         if so_far is None or not so_far.runs:
             raise
+        stopped = INTERRUPTED
     except NoLinearEdge as refusal:
         raise BadInput(f"{setup.rule.name} has no linear edge: {refusal.reason}", refusal.hint) from refusal
     except ValueError as error:
         raise BadInput(str(error), "see toylab flows --help") from error
+    except Exception as failure:  # what has ended is worth hours: it is saved, and the failure told
+        if so_far is None or not so_far.runs:
+            raise
+        stopped = " ".join(f"a model failed, {type(failure).__name__}: {failure}".split())
     compared = so_far
     if compared.travelled == 0:
         raise BadInput("the optimizer ended where it began, so no distance can be compared", "start elsewhere")
     if not math.isfinite(float(compared.measured.loss[0])):
         raise BadInput("the loss or its gradient is not finite at the start", "look at the problem's settings")
-    return warm_up, compared, complete
+    return warm_up, compared, stopped
 
 
 def _record(setup: Experiment, compared: Any, warm_up: int) -> dict[str, Any]:

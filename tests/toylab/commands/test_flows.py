@@ -141,14 +141,14 @@ def test_bad_input_is_one_line(line, capsys, folder):
     assert sorted(folder.rglob("*.*")) == before
 
 
-def replay(monkeypatch, *comparisons, interrupted=False):
-    """Comparisons as they would be after one part each, and Ctrl-C after the last."""
+def replay(monkeypatch, *comparisons, end=None):
+    """Comparisons as they would be after one part each, and then an exception."""
 
     def comparing(*arguments, **options):
         for done, comparison in enumerate(comparisons, 1):
             yield toylab.models.comparison.run.PartialComparison(done, "", lambda comparison=comparison: comparison)
-        if interrupted:
-            raise KeyboardInterrupt
+        if end is not None:
+            raise end
 
     monkeypatch.setattr(toylab.models.comparison.run, "comparing", comparing)
 
@@ -175,7 +175,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_result(answers, monkeypatch, cap
 
 
 def test_ctrl_c_before_the_first_model_leaves_no_empty_folder(answers, monkeypatch, capsys, folder):
-    replay(monkeypatch, dataclasses.replace(answers[2], runs=()), interrupted=True)
+    replay(monkeypatch, dataclasses.replace(answers[2], runs=()), end=KeyboardInterrupt())
     assert main([*LINE.split(), "--out", "left"]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (folder / "left").exists()
@@ -184,9 +184,21 @@ def test_ctrl_c_before_the_first_model_leaves_no_empty_folder(answers, monkeypat
 def test_ctrl_c_saves_the_models_that_ended(answers, monkeypatch, capsys, folder):
     _, found, compared = answers
     first = dataclasses.replace(compared, runs=compared.runs[:1], refused={})
-    replay(monkeypatch, first, interrupted=True)
+    replay(monkeypatch, first, end=KeyboardInterrupt())
     assert main([*LINE.split(), "--out", "part", "--json"]) == 130
     out, err = capsys.readouterr()
     assert "interrupted, 1 of the models ended" in err
     assert json.loads(out)["models"] == found["models"][:1]
     assert json.loads((folder / "part/flows.json").read_text()) == json.loads(out)
+
+
+def test_a_model_that_fails_costs_no_other_model(answers, monkeypatch, capsys, folder):
+    _, found, compared = answers
+    first = dataclasses.replace(compared, runs=compared.runs[:1], refused={})
+    replay(monkeypatch, first, end=TypeError("planted"))
+    assert main([*LINE.split(), "--out", "failed", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "a model failed, TypeError: planted, 1 of the models ended" in err
+    assert "Traceback" not in err
+    assert json.loads((folder / "failed/flows.json").read_text()) == json.loads(out)
+    assert json.loads(out)["models"] == found["models"][:1]
