@@ -175,7 +175,13 @@ def records() -> str:
     import toylab
 
     text = inspect.getdoc(toylab.observers) or ""
-    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    rows: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("| |"):  # goes on with the row above
+            rows[-1] = rows[-1].removesuffix(" |") + line.removeprefix("| |")
+        elif line.startswith("|"):
+            rows.append(line)
+    return "\n".join(rows)
 
 
 def figures() -> str:

@@ -77,7 +77,8 @@ def observers(loss: bool = True, **others: int) -> Observers:
     | `sharpness=k` | the k largest eigenvalues of H, (k,), descending; `sharpness_residual` (k,) |
     | `edge_ratio=k` | `edge_ratio` (), 1 at the edge; `preconditioned_sharpness` (), `edge_residual` (); `excluded` |
     | | (), coordinates without a preconditioner; for k >= 2 also `edge_ratios` (k,), `edge_residuals` (k,) |
-    | `critical=k` | `critical_ratios` (k,): the edge ratios above 0.9, at most k, then NaN; the others cost nothing |
+    | `critical=k` | `critical_ratios` (k,): the edge ratios above 0.9, at most k, then NaN; only those, and |
+    | | one more, cost products |
     | `midpoint_sharpness=k`, `midpoint_edge_ratio=k` | the same with H at (w_{t-1} + 2 w_t + w_{t+1})/4, their names |
     | | beginning with `midpoint_` |
     | `projections=k` | on the k top eigenvectors: `projections` of w_t - midpoint, `gradient_projections`, each (k,); |
