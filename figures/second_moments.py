@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from toylab.claims.flows.second_moments import ADAM, RMSPROP, Case, regression_run, rest, stationary
+from toylab.experiments.second_moments import ADAM, RMSPROP, Case, regression_run, rest, stationary
 
 NAME = "second_moments"
 TITLE = "Second moments at the edge are those of a convex programme: RMSProp's, and Adam's up to its unrest"

@@ -4,52 +4,19 @@ rate, not its distance from the edge.  Why the edge ratios of Adam average to le
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
-
 import numpy as np
-import optax
 
-import toylab
 from theory import growth_law
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import at_most, measurement
-from toylab.experiments.compared_models import SETTLED, Setting, compared, drawn
-from toylab.filters import held_filter
+from toylab.experiments.balance_of_growth import growth_by_rank, mean_growth, mean_ratios
+from toylab.experiments.compared_models import SETTLED, drawn
 from toylab.optimizers import NAMED
-from toylab.problems import cubic_normal_form
-from toylab.rules.growth import growth_rates
 
 SOURCE = "theory.growth_law, from the rule's own characteristic polynomial"
-SHARPNESS, PUSH, ETA = 10.0, 0.01, 0.01
 MOMENTA = (0.3, 0.6, 0.9)
 STEPS = {"quick": 12_000, "default": 12_000, "long": 48_000}
-
-
-@cache
-def _ratios(b1: float, steps: int) -> np.ndarray:
-    """The edge ratio of Adam on the cubic model, second moments let go, over the last half of its steps."""
-    problem = cubic_normal_form(SHARPNESS, PUSH, tilt=PUSH, start=(0.1, 0.0))
-    observers = toylab.observers(edge_ratio=True)
-    return toylab.train(problem, _adam(b1), steps, observe=observers).edge_ratio[steps // 2 :]
-
-
-def _adam(b1: float) -> optax.GradientTransformation:
-    return NAMED["adam"](learning_rate=ETA, b1=b1, b2=0.99, eps=1e-12)
-
-
-def _means(sample: Iterable[tuple[float, int]]) -> dict[str, float]:
-    excesses = {}
-    for b1, steps in sample:
-        rate = growth_rates(held_filter(_adam(b1)), _ratios(b1, steps))
-        excesses[f"b1 = {b1:g}"] = float(abs(rate.mean()) / rate.std())
-    return excesses
-
-
-def _excesses(sample: Iterable[tuple[float, int]]) -> dict[str, np.ndarray]:
-    each = {f"b1 = {b1:g}": _ratios(b1, steps) for b1, steps in sample}
-    return {label: np.array([ratio.mean(), (ratio.mean() - 1) / ratio.std()]) for label, ratio in each.items()}
 
 
 def _toys(random: np.random.Generator, tier: str) -> tuple[tuple[float, int], ...]:
@@ -71,7 +38,7 @@ TOY = Claim(
     ),
     draw=_toys,
     predicted=lambda sample: {f"b1 = {b1:g}": 0.1 for b1, _ in sample},
-    measure=_means,
+    measure=mean_growth,
 )
 
 
@@ -92,25 +59,9 @@ TOY_RATIO = Claim(
     source="runs of Adam on the cubic model",
     comparison=measurement(),
     draw=_toys,
-    measure=_excesses,
+    measure=mean_ratios,
     finding=_finding_of_excesses,
 )
-
-SHOWN = 5
-
-
-def _by_rank(sample: Iterable[Setting]) -> dict[str, np.ndarray]:
-    """Of the largest edge ratios (SHOWN,) in the settled phase the mean, and the mean growth rate of them and all
-    above them."""
-    means = {}
-    for setting in sample:
-        run = compared(setting)
-        ratios = np.asarray(run.measured.edge_ratios)[run.settled :, :SHOWN]
-        transform = NAMED[setting.rule](learning_rate=setting.learning_rate, **dict(setting.fixed))
-        rates = growth_rates(held_filter(transform), ratios)
-        means[f"{setting.label}, ratio"] = ratios.mean(axis=0)
-        means[f"{setting.label}, growth"] = np.cumsum(rates.mean(axis=0))
-    return means
 
 
 def _finding_of_ranks(measured: dict[str, np.ndarray]) -> str:
@@ -129,7 +80,7 @@ NETWORK = Claim(
     source=SOURCE,
     comparison=measurement(),
     draw=drawn([setting for setting in SETTLED if setting.rule == "adam"]),
-    measure=_by_rank,
+    measure=growth_by_rank,
     finding=_finding_of_ranks,
 )
 

@@ -2,97 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
-from jax.flatten_util import ravel_pytree
 
 from toylab.claims.ceilings import Ceiling
 from toylab.claims.claim import Claim
 from toylab.claims.comparisons import measurement, order, sign
-from toylab.curvature import dense_hessian
-from toylab.experiments.averaged_gradients import network
 from toylab.experiments.network_plateaus import starts
-from toylab.models import Validity, constrained_trajectory, discrete_steps, predicted_dynamics, rollout
-from toylab.models.gradient_flow import gradient_flow_steps
-from toylab.optimizers import NAMED
-from toylab.problems import Problem
+from toylab.experiments.predicted_networks import (
+    BESIDE,
+    QUANTITIES,
+    STEPS,
+    Start,
+    crossing_starts,
+    errors_by_share,
+    errors_when_grown,
+    log_error_ratios,
+)
+from toylab.models import Validity
 
 DAMIAN = "Damian, Nichani & Lee, arXiv:2209.15594"
-RATE = 0.35
-"""Learning rate of gradient descent on the Chebyshev network: it crosses 2/eta within some 250 steps."""
-SEARCH = 500
-LARGE = 1e-2
-"""Size of an oscillation along the top eigenvector that has grown by itself to where it will soon act on S."""
-
-
-class Start(NamedTuple):
-    """Flat weights near the constraint set (members, p), the first iterates (members, p), grad L at the weights
-    (members, p) and eps = eta sqrt(alpha) there (members,).
-    """
-
-    centre: Array
-    first: Array
-    gradient: Array
-    eps: Array
-
-
-def _flat(params: Any) -> Array:
-    return ravel_pytree(params)[0]
-
-
-def on_flat_weights(gradient: Array | None = None, share: Array | float = 1.0) -> Problem:
-    """The network on flat weights, with all but the `share` of the slope `gradient` taken off its loss: that scales
-    alpha by the share and leaves every derivative from the Hessian on as it is.
-    """
-    problem = network()
-    unravel = ravel_pytree(problem.params)[1]
-    slope = jnp.zeros_like(_flat(problem.params)) if gradient is None else (1 - share) * gradient
-    return Problem(lambda w: problem.value(unravel(w)) - slope @ w, _flat(problem.params))
-
-
-def _top(problem: Problem, weights: Array) -> tuple[Array, Array]:
-    values, vectors = jnp.linalg.eigh(dense_hessian(problem, weights))
-    return values[-1], vectors[:, -1]
-
-
-@jax.jit
-def _starts(keys: Array, kicks: Array) -> dict[str, tuple[Start, Array]]:
-    """From each run: at its first crossing, on the constraint set, with an oscillation of `kick` delta put in; and as
-    it is when its own oscillation has grown to `LARGE`. Each with the `Validity` of the projection.
-    """
-
-    def one(key: Array, kick: Array) -> dict[str, tuple[Start, Array]]:
-        problem = on_flat_weights()
-        kernel = discrete_steps(problem, NAMED["gd"](RATE))
-        path = rollout(kernel, kernel.init(_flat(network(key).params)), SEARCH)[1].params
-        middle = (path[:-2] + 2 * path[1:-1] + path[2:]) / 4
-        sharpness, tops = lax.map(lambda w: _top(problem, w), middle)
-        above = RATE * sharpness > 2
-        crossing = jnp.argmax(above[1:] & ~above[:-1]) + 1
-        swing = jnp.abs(jnp.sum(tops * (path[1:-1] - middle), axis=1))
-        grown = jnp.argmax((jnp.arange(SEARCH - 2) > crossing) & (swing > LARGE))
-        project = constrained_trajectory(problem, RATE, 2 / RATE).init
-
-        def start(near: Array, first: Array | None) -> tuple[Start, Array]:
-            held = project(near)
-            across = held.here.across()
-            alpha = jnp.maximum(-held.here.gradient @ held.here.sharpness_gradient, 0)
-            swung = kick * jnp.sqrt(2 * alpha / (across @ across)) * held.here.vectors[0]
-            iterate = held.params + swung if first is None else first
-            return Start(held.params, iterate, held.here.gradient, RATE * jnp.sqrt(alpha)), held.status
-
-        return {"put in": start(middle[crossing], None), "grown": start(middle[grown], path[grown + 1])}
-
-    return jax.vmap(one)(keys, kicks)
 
 
 def _draw(random: np.random.Generator, tier: str) -> dict[str, Start]:
     count = {"quick": 1, "default": 3, "long": 12}[tier]
-    drawn = _starts(starts(count), jnp.asarray(random.uniform(0.8, 1.3, count)))
+    drawn = crossing_starts(starts(count), jnp.asarray(random.uniform(0.8, 1.3, count)))
     if np.any(np.asarray(drawn["put in"][1]) != Validity.ok):
         raise ArithmeticError(f"no point of the constraint set near a crossing: {drawn['put in'][1]}")
     return {name: start for name, (start, _) in drawn.items()}
@@ -101,40 +35,8 @@ def _draw(random: np.random.Generator, tier: str) -> dict[str, Start]:
 # ---------------------------------------------------------------------------------------------------------------
 # The order of the error, as the slope of the loss is taken off
 
-SHARES = 0.25 ** np.arange(1, 5)
-"""Of the slope that is left: eps = eta sqrt(alpha) halves from each to the next."""
-SPAN, LONGEST = 1.0, 500
-"""Compared up to eps x steps = SPAN, which LONGEST steps suffice for. In a longer time the slope of a network relaxes
-along its stiff directions, so that the orbit's shape depends on eps, and errors along directions of negative curvature
--n grow by exp(eta n steps)."""
 EXPONENTS = {"along u": 2.0, "sharpness": 2.0}
 """The loss is left out: its slope is 2.8 to 3.05 where 3 is expected, and we cannot say why it falls short."""
-
-
-@jax.jit
-def _compared(start: Start, share: Array) -> dict[str, Array]:
-    """Largest errors of the predicted dynamics, each (members,)."""
-
-    def one(of: Start) -> dict[str, Array]:
-        problem = on_flat_weights(of.gradient, share)
-        top = _top(problem, of.centre)[1]
-        first = of.centre + jnp.sqrt(share) * (of.first - of.centre)
-        predicted, descent = predicted_dynamics(problem, RATE), discrete_steps(problem, NAMED["gd"](RATE))
-        predictions = rollout(predicted, predicted.init(first, of.centre), LONGEST)[1]
-        path = rollout(descent, descent.init(first), LONGEST)[1]
-        errors = {
-            "along u": (predictions.params - path.params) @ top,
-            "sharpness": predictions.sharpness - lax.map(lambda w: _top(problem, w)[0], path.params),
-        }
-        during = jnp.arange(LONGEST) * jnp.sqrt(share) * of.eps <= SPAN
-        return {name: jnp.max(jnp.where(during, jnp.abs(error), 0)) for name, error in errors.items()}
-
-    return jax.vmap(one)(start)
-
-
-def _errors(starts: dict[str, Start]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    errors = [_compared(starts["put in"], jnp.asarray(share)) for share in SHARES]
-    return {q: (np.sqrt(SHARES), np.stack([np.asarray(one[q]) for one in errors], axis=-1)) for q in EXPONENTS}
 
 
 ORDERS = Claim(
@@ -147,67 +49,14 @@ ORDERS = Claim(
     comparison=order(0.08, "eps = eta sqrt(alpha) from about 0.04 to 0.005: the next order bends a slope by some eps"),
     draw=_draw,
     predicted=lambda starts: {q: np.full(len(starts["put in"].eps), exponent) for q, exponent in EXPONENTS.items()},
-    errors=_errors,
+    errors=errors_by_share,
 )
 
 
 # ---------------------------------------------------------------------------------------------------------------
 # The real slope: against models that know nothing of self-stabilization
 
-STEPS = {"put in": 120, "grown": 40}
 MODELS = ("predicted", "constrained", "flow")
-QUANTITIES = ("weights", "sharpness", "loss")
-
-
-def _distances(start: Start, steps: int) -> dict[str, Array]:
-    """Root mean square over the steps of each model's errors, (members, quantities), relative for sharpness and loss;
-    and the number of steps for which there was one unstable eigenvalue, (members,).
-    """
-
-    def one(of: Start) -> dict[str, Array]:
-        problem = on_flat_weights()
-        descent, predicted = discrete_steps(problem, NAMED["gd"](RATE)), predicted_dynamics(problem, RATE)
-        flow = gradient_flow_steps(problem, RATE, fraction=0.5)
-        path = rollout(descent, descent.init(of.first), steps)[1]
-        sharpness = lax.map(lambda w: _top(problem, w)[0], path.params)
-
-        def step(state: Any, _: None) -> tuple[Any, Any]:
-            after, prediction = predicted.step(state)
-            return after, (prediction, state.centre.status == Validity.ok)
-
-        predictions, valid = lax.scan(step, predicted.init(of.first, of.centre), length=steps)[1]
-        flowed = rollout(flow, flow.init(of.centre), steps)[1]
-        models = {
-            "predicted": (predictions.params, predictions.sharpness, predictions.loss),
-            "constrained": (predictions.centre.params, predictions.centre.sharpness, predictions.centre.loss),
-            "flow": (flowed.params, flowed.sharpness, flowed.loss),
-        }
-
-        def mean(error: Array) -> Array:
-            return jnp.sqrt(jnp.sum(jnp.where(valid, error**2, 0)) / jnp.sum(valid))
-
-        return {"steps": jnp.sum(valid)} | {
-            name: jnp.stack(
-                [mean(jnp.linalg.norm(w - path.params, axis=1)), mean(s / sharpness - 1), mean(loss / path.loss - 1)]
-            )
-            for name, (w, s, loss) in models.items()
-        }
-
-    return jax.vmap(one)(start)
-
-
-_distance = jax.jit(_distances, static_argnums=1)
-
-
-BESIDE = {"flow": ("weights", "sharpness", "loss"), "constrained": ("weights", "loss")}
-"""The sharpness of the constrained trajectory is 2/eta, as good as any where the orbit happens to be small."""
-
-
-def _nearer(starts: dict[str, Start]) -> dict[str, np.ndarray]:
-    """log10 of the predicted dynamics' error over another model's, (members,)."""
-    distances = {name: np.asarray(v) for name, v in _distance(starts["put in"], STEPS["put in"]).items()}
-    ratios = {other: np.log10(distances["predicted"] / distances[other]) for other in BESIDE}
-    return {f"{q}, {other}": ratios[other][:, QUANTITIES.index(q)] for other, qs in BESIDE.items() for q in qs}
 
 
 def _sides(starts: dict[str, Start]) -> dict[str, np.ndarray]:
@@ -234,13 +83,9 @@ NEARER = Claim(
     ),
     draw=_draw,
     predicted=_sides,
-    measure=_nearer,
+    measure=log_error_ratios,
     finding=_finding,
 )
-
-
-def _grown(starts: dict[str, Start]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(v) for name, v in _distance(starts["grown"], STEPS["grown"]).items()}
 
 
 def _finding_of_grown(measured: dict[str, np.ndarray]) -> str:
@@ -262,7 +107,7 @@ OVERSHOT = Claim(
     source=DAMIAN,
     comparison=measurement(),
     draw=_draw,
-    measure=_grown,
+    measure=errors_when_grown,
     finding=_finding_of_grown,
 )
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from toylab.claims.flows.second_moments import Rest, stationary
+from toylab.experiments.second_moments import Rest, stationary
 
 ROOT = np.sqrt(2.0)
 
