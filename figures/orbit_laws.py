@@ -163,7 +163,7 @@ def growth(rule: str, swept: str, values: np.ndarray, turns: np.ndarray) -> np.n
     alpha = turns**2 / (2 * ETA**2 * _swept(rule, stabilization.kappa * stabilization.gain, swept, values))
     members = toys(rule, points, [{"alpha": one} for one in alpha.tolist()])
     cycle = toy.two_cycles(rule, members.hyperparameters, members.model, members.start)
-    return toy.swinging(cycle.multipliers)[:, 0] / (ETA**2 * members.alpha)
+    return toy.slowest_oscillation(cycle.multipliers)[:, 0] / (ETA**2 * members.alpha)
 
 
 def _swept(rule: str, expression: sp.Expr, swept: str, values: np.ndarray) -> np.ndarray:
