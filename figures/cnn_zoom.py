@@ -66,7 +66,7 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     figure = Figure(figsize=(style.PAGE, 3.3))
     left, right = np.ravel(np.asarray(figure.subfigures(1, 2, width_ratios=(1, 1.15))))
     loss, sharp = left.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
-    swing, near, losses = right.subplots(3, 1, sharex=True)
+    oscillation, near, losses = right.subplots(3, 1, sharex=True)
     end = data["steps"][-1] + 1
     for axes, name in ((loss, "loss"), (sharp, "sharpness")):
         outside, inside = paired(data["steps"], data[name]), paired(data["zoom_steps"], data[f"zoom_{name}"])
@@ -83,9 +83,9 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     loss.yaxis.set_minor_formatter(NullFormatter())
     times = data["zoom_steps"]
     for sign in (1, -1):
-        swing.plot(times, sign * data["zoom_whole"], **WHOLE)
-    swing.plot(times, data["zoom_swing"], **EACH)
-    swing.set(ylabel=r"$x_t = u \cdot (w_t - \bar w_t)$")
+        oscillation.plot(times, sign * data["zoom_whole"], **WHOLE)
+    oscillation.plot(times, data["zoom_swing"], **EACH)
+    oscillation.set(ylabel=r"$x_t = u \cdot (w_t - \bar w_t)$")
     near.plot(times, data["zoom_sharpness"], **EACH)
     losses.plot(times, data["zoom_loss"], **EACH)
     losses.set(ylabel="loss $L$", xlabel="step $t$", xlim=(times[0], times[-1]))
@@ -93,7 +93,7 @@ def draw(data: Mapping[str, np.ndarray]) -> Figure:
     for axes in (sharp, near):
         axes.axhline(data["threshold"], **style.LEVEL)
     style.letter(loss, 0, rf"GD, $\eta = {ETA}$")
-    style.letter(swing, 1, "the shaded steps one by one")
+    style.letter(oscillation, 1, "the shaded steps one by one")
     handles = [
         Line2D([], [], **style.LEVEL),
         Line2D([], [], **EACH),

@@ -18,6 +18,7 @@ from toylab.curvature import dense_hessian
 from toylab.models import rollout
 from toylab.models.optimizer import discrete_steps
 from toylab.models.predicted import predicted_dynamics
+from toylab.numerics.period_two import midpoint
 from toylab.optimizers import NAMED
 from toylab.problems import curved_valley
 
@@ -90,7 +91,7 @@ def compute(quick: bool) -> dict[str, np.ndarray]:
 
 def _middle(path: Array) -> Array:
     """The second-order midpoints (p_{t-1} + 2 p_t + p_{t+1})/4, which show no oscillation of period 2, (T - 2, ...)."""
-    return (path[:-2] + 2 * path[1:-1] + path[2:]) / 4
+    return midpoint(path[:-2], path[1:-1], path[2:])
 
 
 STAGES = ("progressive\nsharpening", "blow-up", "self-\nstabilization", "return to\nstability")

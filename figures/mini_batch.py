@@ -61,7 +61,7 @@ def smoothed(values: np.ndarray, width: int = 10) -> np.ndarray:
 
 @style.styled
 def draw(data: Mapping[str, np.ndarray]) -> Figure:
-    """The edge ratio over time for SGD and Adam, and for SGD what the batches feel along their own gradients."""
+    """The edge ratio over time for SGD and Adam, and for SGD the batch sharpness, along the batches' own gradients."""
     figure = Figure(figsize=(style.PAGE, 2.5))
     panels = [("gd_ratio", "SGD"), ("gd_felt", "SGD, felt by its batches"), ("adam_ratio", "Adam")]
     panels = [(key, title) for key, title in panels if key in data]

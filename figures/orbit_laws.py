@@ -25,8 +25,8 @@ TITLE = "Closed orbits that all rules share, and how fast each rule's orbits gro
 GREEN = "#009e73"  # from the same palette as style.BLUE
 
 
-class Rule(NamedTuple):
-    """Name, label and marker of a rule of panels a to c, and its settings."""
+class PlottedRule(NamedTuple):
+    """How a rule is drawn in panels a to c: its name, label and marker, and its settings."""
 
     name: str
     label: str
@@ -35,10 +35,12 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("gd", "gradient descent", {"marker": "o", "color": style.BLUE}),
-    Rule("heavy_ball", r"heavy ball, $\beta_1 = 0.5$", {"marker": "s", "color": style.ORANGE}, {"momentum": 0.5}),
-    Rule("ema_momentum", r"EMA momentum, $\beta_1 = 0.5$", {"marker": "^", "color": GREEN}, {"momentum": 0.5}),
-    Rule("optimistic_gd", r"optimistic GD, $b = 2$", {"marker": "D", "color": style.BLACK}, {"beta": 2.0}),
+    PlottedRule("gd", "gradient descent", {"marker": "o", "color": style.BLUE}),
+    PlottedRule(
+        "heavy_ball", r"heavy ball, $\beta_1 = 0.5$", {"marker": "s", "color": style.ORANGE}, {"momentum": 0.5}
+    ),
+    PlottedRule("ema_momentum", r"EMA momentum, $\beta_1 = 0.5$", {"marker": "^", "color": GREEN}, {"momentum": 0.5}),
+    PlottedRule("optimistic_gd", r"optimistic GD, $b = 2$", {"marker": "D", "color": style.BLACK}, {"beta": 2.0}),
 )
 
 
@@ -118,7 +120,7 @@ def point_of(rule: str, settings: Mapping[str, float]) -> dict[str, float]:
     return reference | {"learning_rate": ETA} | dict(settings)
 
 
-def orbits(rule: Rule, levels: np.ndarray, turn: float) -> dict[str, np.ndarray]:
+def orbits(rule: PlottedRule, levels: np.ndarray, turn: float) -> dict[str, np.ndarray]:
     """One revolution of real orbits that start at their quietest place, turning by ``turn`` radians a step if small."""
     point = point_of(rule.name, rule.settings)
     numbers = theorem(rule.name).at(**point)
@@ -161,7 +163,7 @@ def growth(rule: str, swept: str, values: np.ndarray, turns: np.ndarray) -> np.n
     alpha = turns**2 / (2 * ETA**2 * _swept(rule, stabilization.kappa * stabilization.gain, swept, values))
     members = toys(rule, points, [{"alpha": one} for one in alpha.tolist()])
     cycle = toy.two_cycles(rule, members.hyperparameters, members.model, members.start)
-    return toy.swinging(cycle.multipliers)[:, 0] / (ETA**2 * members.alpha)
+    return toy.slowest_oscillation(cycle.multipliers)[:, 0] / (ETA**2 * members.alpha)
 
 
 def _swept(rule: str, expression: sp.Expr, swept: str, values: np.ndarray) -> np.ndarray:

@@ -57,10 +57,10 @@ LOOKS = (
     {"color": "#009e73", "marker": "^"},
     {"color": style.BLACK, "marker": "D"},
 )
-"""Of exponents 0 up to 1/2, up to 3/2, up to 5/2, up to 7/2 and above."""
+"""Colours and markers of the exponents from 0 up to 1/2, up to 3/2, up to 5/2, up to 7/2 and above."""
 
 LINE: dict[str, Any] = {"linewidth": 0.5, "markersize": 2.6, "markerfacecolor": "none", "markeredgewidth": 0.6}
-SHIFT = 0.17  # of the axis of measured slopes, from the exponent to either side
+SHIFT = 0.17  # how far the axis of measured slopes reaches to either side of the exponent
 
 
 class Row(NamedTuple):

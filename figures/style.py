@@ -17,10 +17,10 @@ PAGE = 6.9
 """Width in inches of the text of a two-column paper."""
 
 BLACK, BLUE, ORANGE = "#000000", "#0072b2", "#d55e00"
-"""From the palette of Okabe & Ito (2008), told apart by all common kinds of colour vision."""
+"""Colours from the palette of Okabe & Ito (2008), told apart by all common kinds of colour vision."""
 
 GREY, PALE = "#767676", "#bdbdbd"
-"""Of axes and of contours behind the data."""
+"""Colours of axes and of contours behind the data."""
 
 FLIP: dict[str, Any] = {"color": BLACK, "linestyle": (0, (4.5, 2.0))}
 PAIR: dict[str, Any] = {"color": BLACK, "linestyle": (0, (1.0, 1.3))}

@@ -20,7 +20,7 @@ class EdgeNumbers:
 
     threshold, windows: in lambda(P^-1 H); ``k = eta threshold``.  crossing: "flip", "neimark_sacker" or "none" (no
     end: threshold is inf).  angle: of the critical multiplier.  growth: d|z|/dk at k*.  spectators: roots that do not
-    move with k (structural ones, and decaying state that the weight does not feel).
+    move with k (structural ones, and decaying state that does not act on the weight).
 
     Example:
         >>> import optax, theory

@@ -86,15 +86,15 @@ def _hold(traced: Traced, autonomous: AutonomousState, parities: Parities, t: in
     watch: dict[sp.Expr, sp.Expr] = {}
     out = evaluate(traced.closed, args, decide)
     for _ in range(len(slow_symbols) + 1):  # one leaf may be computed from another: cut until all are cut
-        loose = [
+        uncut = [
             (out[1 + i][ix], slow[i][ix])
             for i in slow
             for ix in np.ndindex(slow[i].shape)
             if out[1 + i][ix] != slow[i][ix]
         ]
-        if not loose:
+        if not uncut:
             break
-        watch.update(loose[:1])
+        watch.update(uncut[:1])
         out = evaluate(traced.closed, args, decide, watch)
     else:
         raise NoLinearEdge("the slow state cannot be cut: two leaves are updated by the same expression")

@@ -42,11 +42,6 @@ class ScalarJet:
         """Coefficients of 1, x, x^2, ... in f'(x)."""
         return (sp.Integer(0), *(c / sp.factorial(j + 1) for j, c in enumerate(self.derivatives)))
 
-    @property
-    def curvature_coefficients(self) -> tuple[sp.Expr, ...]:
-        """Coefficients of 1, x, x^2, ... in f''(x)."""
-        return tuple(c / sp.factorial(j) for j, c in enumerate(self.derivatives))
-
 
 def symbolic_jet() -> ScalarJet:
     """The jet whose derivatives are the symbols a > 0, c3, c4, c5, c6."""

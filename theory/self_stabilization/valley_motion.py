@@ -89,7 +89,7 @@ def motion_beside_minima() -> ValleyMotion:
     inertia = (_HALF + KAPPA * BEND / 2) * moved(envelope * rate)
     rate2 = sp.expand((KAPPA * eta * x_odd[3].xreplace(second) - inertia) / envelope)
     slide2 = sp.expand(-Q1 * eta * t_mean[3].xreplace(second) - (_HALF - ADVANCE) * moved(slide))
-    # the sharpness along the curve is what the oscillation feels at zero envelope
+    # the sharpness along the curve is the curvature under the oscillation at zero envelope
     bend = sp.expand(x_odd[3].xreplace(second) / envelope).coeff(envelope, 0).coeff(along, 2)
     where = excess / b21 - bend * excess**2 / b21**3
     log_rate = sp.expand(rate.xreplace({along: where}) + rate2.xreplace({along: excess / b21}))

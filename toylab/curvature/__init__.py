@@ -15,7 +15,7 @@ Example:
 
 from toylab.curvature.eigenpairs import RESTART, EigenPair, top_eigenpair, top_eigenpairs
 from toylab.curvature.following import LOOKOUT, Track, begin_track, follow
-from toylab.curvature.products import dense_hessian, dense_matrix, gauss_newton, hvp
+from toylab.curvature.products import dense_hessian, dense_matrix, dense_sharpness, gauss_newton, hvp
 from toylab.curvature.spectral import Spectrum, spectral_density
 from toylab.curvature.third_derivatives import sharpness_gradient, third_derivative
 
@@ -28,6 +28,7 @@ __all__ = [
     "begin_track",
     "dense_hessian",
     "dense_matrix",
+    "dense_sharpness",
     "follow",
     "gauss_newton",
     "hvp",

@@ -21,7 +21,7 @@ PyTree = Any
 LOOKOUT = 16  # every so many calls the first pair that is not followed, the lookout, is brought up to date
 LOOKS = 4  # products spent on that: a quarter of a product a call
 SPARE = 4  # vectors that a search keeps beyond those it is after
-STIRRED = 5e-2  # random part mixed into the lookout, so that it leaves an eigenvector that is not the next one
+RANDOM_PART = 5e-2  # random part mixed into the lookout, so that it leaves an eigenvector that is not the next one
 
 
 class Track(NamedTuple):
@@ -308,10 +308,10 @@ def _begins(track: Track, live: Array, looking: Array) -> Array:
     count = len(track.vectors)
     seed = count + (count + 1) * track.count
 
-    def stirred() -> Array:
-        return track.lookout + STIRRED * random(seed, live, track.lookout.dtype)
+    def with_random_part() -> Array:
+        return track.lookout + RANDOM_PART * random(seed, live, track.lookout.dtype)
 
-    lookout = lax.cond(looking, stirred, lambda: track.lookout)
+    lookout = lax.cond(looking, with_random_part, lambda: track.lookout)
     return jnp.where(live[None], jnp.vstack([_predicted(track), lookout]), 0)
 
 

@@ -60,6 +60,14 @@ def dense_hessian(problem: Problem, params: PyTree) -> Array:
     return 0.5 * (hessian + hessian.T)
 
 
+def dense_sharpness(problem: Problem, params: PyTree) -> Array:
+    """The largest eigenvalue of the full Hessian of the loss, a number: the oracle for small problems.
+
+    Costs a `dense_hessian` and all its eigenvalues.
+    """
+    return jnp.linalg.eigvalsh(dense_hessian(problem, params))[-1]
+
+
 @fully_precise
 def dense_matrix(matvec: Callable[[PyTree], PyTree], like: PyTree) -> Array:
     """The matrix (p, p) of a symmetric linear map on pytrees like `like`, such as `gauss_newton(problem, params)`, one

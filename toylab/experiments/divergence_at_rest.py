@@ -7,7 +7,7 @@ derivative is that of the network: what grows is then the divergence alone, with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from toylab.curvature import dense_hessian
-from toylab.filters import limit_state, roles
+from toylab.experiments.held_runs import roles_of
+from toylab.filters import limit_state
 from toylab.models import discrete_steps, rollout
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, chebyshev_mlp
-from toylab.rules.held import Roles, held_step
+from toylab.rules.held import held_step
 
 TRAINED = 300
 """Steps of Adam that lead to the weights and to the second moment."""
@@ -81,17 +82,12 @@ def hessians(weights: Array) -> Array:
 # The experiment: the rule's own code, step by step
 
 
-@cache
-def _roles(rule: str) -> Roles:
-    return roles(NAMED[rule](learning_rate=0.1), jnp.zeros(()))
-
-
 @partial(jax.jit, static_argnums=0)
 def _pushed(rule: str, hyperparameters: dict[str, Array], *arrays: Array) -> tuple[Array, Array]:
     """Growth per step, (members,), and direction, (members, p), of what a push has become."""
 
     def one(hyperparameters: dict[str, Array], weights: Array, moment: Array, push: Array) -> tuple[Array, Array]:
-        transform, parts = NAMED[rule](**hyperparameters), _roles(rule)
+        transform, parts = NAMED[rule](**hyperparameters), roles_of(rule)
         step, slope = held_step(transform, parts), jax.grad(value)(weights)
         held = [moment for _ in parts.slow]
         leaves, tree = jax.tree.flatten(limit_state(transform, weights, parts))
@@ -114,7 +110,7 @@ def _pushed(rule: str, hyperparameters: dict[str, Array], *arrays: Array) -> tup
 
 
 def _run(rule: str, at: Weights) -> tuple[np.ndarray, np.ndarray]:
-    _roles(rule)  # found by running the rule, which cannot be done inside the compiled program
+    roles_of(rule)  # found by running the rule, which cannot be done inside the compiled program
     rates, directions = _pushed(rule, at.hyperparameters, at.weights, at.moments, at.pushes)
     return np.asarray(rates), np.asarray(directions)
 

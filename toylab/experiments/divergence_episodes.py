@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 import toylab
 from toylab.experiments.averaged_gradients import network, value
+from toylab.numerics.period_two import midpoint
 from toylab.optimizers import NAMED
 
 
@@ -124,10 +125,10 @@ def _cosine(before: Array, at: Array, after: Array) -> Array:
     """Of -(the gradient averaged over three consecutive weights) and -grad S at their midpoint."""
     problem = network()
     unravel = ravel_pytree(problem.params)[1]
-    midpoint = (before + 2 * at + after) / 4
-    top = jnp.linalg.eigh(toylab.curvature.dense_hessian(problem, unravel(midpoint)))[1][:, -1]
-    slope = toylab.curvature.sharpness_gradient(value, midpoint, top)
-    mean = (jax.grad(value)(before) + 2 * jax.grad(value)(at) + jax.grad(value)(after)) / 4
+    middle = midpoint(before, at, after)
+    top = jnp.linalg.eigh(toylab.curvature.dense_hessian(problem, unravel(middle)))[1][:, -1]
+    slope = toylab.curvature.sharpness_gradient(value, middle, top)
+    mean = midpoint(*(jax.grad(value)(weights) for weights in (before, at, after)))
     return mean @ slope / (jnp.linalg.norm(mean) * jnp.linalg.norm(slope))
 
 

@@ -32,22 +32,25 @@ GROWS = {np.dtype(np.float64): 1e-11, np.dtype(np.float32): 1e-6}
 
 
 @cache
-def _roles(rule: str) -> Roles:
-    factory = NAMED[rule]
-    return roles(factory(learning_rate=0.1), jnp.zeros(()))
+def roles_of(rule: str) -> Roles:
+    """What each leaf of a built-in rule's state is, for a single weight; found by running the rule, so not under jit.
+
+    The parities do not depend on the hyperparameters, so any learning rate serves.
+    """
+    return roles(NAMED[rule](learning_rate=0.1), jnp.zeros(()))
 
 
 def slow_shapes(rule: str, dimension: int) -> list[tuple[int, ...]]:
     """Shapes of the slow leaves for a weight vector of that dimension."""
     params = jnp.zeros(dimension)
     leaves = jax.tree.leaves(NAMED[rule](learning_rate=0.1).init(params))
-    return [leaves[i].shape for i in _roles(rule).slow]
+    return [leaves[i].shape for i in roles_of(rule).slow]
 
 
 def fast_size(rule: str, dimension: int) -> int:
     """Numbers in the fast state for a weight vector of that dimension."""
     leaves = jax.tree.leaves(NAMED[rule](learning_rate=0.1).init(jnp.zeros(dimension)))
-    return sum(leaves[i].size for i in _roles(rule).fast)
+    return sum(leaves[i].size for i in roles_of(rule).fast)
 
 
 def held_map(
@@ -57,7 +60,7 @@ def held_map(
 
     ``slow``: the values at which the slow leaves are held; the step count is at its limit.  Pure JAX.
     """
-    parts = _roles(rule)
+    parts = roles_of(rule)
     params = jnp.zeros(dimension)
     transform = NAMED[rule](**hyperparameters)
     leaves, tree = jax.tree.flatten(limit_state(transform, params, parts))
@@ -100,7 +103,7 @@ def in_blocks(run: Callable, *rows: Any, block: int = _BLOCK) -> Any:
 
 def _matrices(rule: str, hyperparameters: Mapping[str, Array], slow: list[Array], hessians: Array) -> np.ndarray:
     """(members, scales): `step_matrix` for every member at every Hessian of it."""
-    _roles(rule)  # found by running the rule, which cannot be done inside the compiled program
+    roles_of(rule)  # found by running the rule, which cannot be done inside the compiled program
     members, scales, *shape = np.shape(hessians)
     repeated = partial(np.repeat, repeats=scales, axis=0)
     named, held = jax.tree.map(repeated, (dict(hyperparameters), list(slow)))

@@ -53,9 +53,9 @@ def _network(key: Any) -> toylab.Problem:
 
 
 @cache
-def _run(of: Sizes, size: int, felt: bool) -> dict[str, np.ndarray]:
+def _run(of: Sizes, size: int, with_batch_sharpness: bool) -> dict[str, np.ndarray]:
     """The means over the last third of a run, each (seeds,): `level`, the edge ratio of the Hessian of all examples;
-    `felt` = eta E[g_B^T H_B g_B/|g_B|^2] if asked for.
+    `batch_sharpness` = eta E[g_B^T H_B g_B/|g_B|^2] if asked for.
     """
     runs = toylab.sweep(
         _network,
@@ -65,12 +65,14 @@ def _run(of: Sizes, size: int, felt: bool) -> dict[str, np.ndarray]:
         seeds=starts(SEEDS),
         every=50,
         batch_size=size,
-        observe=toylab.observers(edge_ratio=1, batch_sharpness=size) if felt else toylab.observers(edge_ratio=1),
+        observe=toylab.observers(edge_ratio=1, batch_sharpness=size)
+        if with_batch_sharpness
+        else toylab.observers(edge_ratio=1),
     )
     late = runs.steps >= 2 * of.steps // 3
-    names = {"level": "edge_ratio"} | ({"felt": "batch_sharpness"} if felt else {})
+    names = {"level": "edge_ratio"} | ({"batch_sharpness": "batch_sharpness"} if with_batch_sharpness else {})
     means = {name: runs.records[record].reshape(SEEDS, -1)[:, late].mean(axis=1) for name, record in names.items()}
-    return means | ({"felt": of.learning_rate * means["felt"]} if felt else {})
+    return means | ({"batch_sharpness": of.learning_rate * means["batch_sharpness"]} if with_batch_sharpness else {})
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def settled_levels(tier: str) -> dict[str, np.ndarray]:
 def batch_sharpness(sample: Any) -> dict[str, np.ndarray]:
     """eta times the batch sharpness, by batch size."""
     of = SETTLED["SGD"]
-    return {f"batches of {size}": _run(of, size, True)["felt"] for size in of.sizes}
+    return {f"batches of {size}": _run(of, size, True)["batch_sharpness"] for size in of.sizes}
 
 
 def levels_of_whole_loss(sample: Any) -> dict[str, np.ndarray]:
@@ -128,4 +130,4 @@ def levels_of_whole_loss(sample: Any) -> dict[str, np.ndarray]:
 def batch_sharpness_with_momentum(sample: Any) -> dict[str, np.ndarray]:
     """eta times the batch sharpness of heavy ball, by batch size."""
     of = SETTLED["momentum 0.5"]
-    return {f"batches of {size}": _run(of, size, True)["felt"] for size in of.sizes}
+    return {f"batches of {size}": _run(of, size, True)["batch_sharpness"] for size in of.sizes}

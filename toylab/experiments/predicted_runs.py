@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from toylab import problems
-from toylab.curvature import dense_hessian
+from toylab.curvature import dense_hessian, dense_sharpness
 from toylab.models import rollout
 from toylab.models.amplitude import amplitude_dynamics
 from toylab.models.constrained import constrained_trajectory
@@ -37,7 +37,7 @@ def visited(problem: Problem, learning_rate: float | Array, steps: int) -> Array
 
 def sharpness_along(problem: Problem, path: Array) -> Array:
     """The largest eigenvalue of the dense Hessian along a path (steps, p)."""
-    return jax.vmap(lambda w: jnp.linalg.eigvalsh(dense_hessian(problem, w))[-1])(path)
+    return jax.vmap(lambda w: dense_sharpness(problem, w))(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import combinations, product
 from typing import Any
 
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from toylab.filters import limit_state, roles
+from toylab.experiments.held_runs import roles_of
+from toylab.filters import limit_state
 from toylab.optimizers import NAMED
 from toylab.problems import Problem, cubic_normal_form, noisy_line, rank_one_quadratic
 from toylab.rules.held import held_step
-from toylab.rules.parities import Roles
 
 Array = Any
 
@@ -50,17 +50,12 @@ def on(problem: Problem, batch: Array) -> Problem:
     return replace(problem, data=jax.tree.map(lambda leaf: leaf[batch], problem.data))
 
 
-@cache
-def _roles(rule: str) -> Roles:
-    return roles(NAMED[rule](learning_rate=0.1), jnp.zeros(()))
-
-
 def step_matrix(rule: str, hyperparameters: Mapping[str, Array], problem: Problem) -> Array:
     """One held step on a quadratic problem as a matrix on (w, fast state), by running it on a basis.
 
     Slow leaves (if the rule has any) are held at 1.
     """
-    parts = _roles(rule)
+    parts = roles_of(rule)
     transform = NAMED[rule](**hyperparameters)
     leaves, tree = jax.tree.flatten(limit_state(transform, problem.params, parts))
     step = held_step(transform, parts)
@@ -106,7 +101,7 @@ def second_moments_radius(matrices: np.ndarray) -> np.ndarray:
 
 def moments_growth(rule: str, hyperparameters: Mapping[str, Array], features: np.ndarray, batches: np.ndarray) -> float:
     """Growth a step of the second moments on `rank_one_quadratic`, over all the batches."""
-    _roles(rule)
+    roles_of(rule)
     matrices = _plane_matrices(rule, dict(hyperparameters), jnp.asarray(features), jnp.asarray(batches))
     return float(second_moments_radius(np.asarray(matrices)))
 
@@ -118,7 +113,7 @@ def critical_scale(
 
     ``groups``: ways of drawing, each the list of its batches (all of one size).  Scanned upwards by 5%, then bisected.
     """
-    _roles(rule)  # found by running the rule, which cannot be done inside the compiled program
+    roles_of(rule)  # found by running the rule, which cannot be done inside the compiled program
     ends = np.cumsum([len(group) for group in groups])[:-1]
     batches, eta = jnp.asarray(np.concatenate(groups)), np.asarray(hyperparameters["learning_rate"])
     named = {name: np.asarray(values) for name, values in hyperparameters.items()}

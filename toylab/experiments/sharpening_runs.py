@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 import toylab
-from toylab.curvature import dense_hessian
+from toylab.curvature import dense_sharpness
 
 SPANS = 0.04 * 0.5 ** np.arange(6)
 """Flow times over which the sharpness is differenced, then extrapolated to none."""
@@ -25,11 +25,6 @@ LENGTH = 0.04
 def regression(seed: Array) -> toylab.Problem:
     """The regression network of a seed."""
     return toylab.problems.chebyshev_mlp(degree=3, hidden=(16,), seed=jax.random.key(seed))
-
-
-def _sharpness(problem: toylab.Problem, params: Any) -> Array:
-    """The largest eigenvalue of the dense Hessian."""
-    return jnp.linalg.eigvalsh(dense_hessian(problem, params))[-1]
 
 
 def _flow(problem: toylab.Problem, params: Any, time: Array, substeps: Array) -> Any:
@@ -57,7 +52,7 @@ def _quotients(seeds: Array, spans: Array) -> Array:
     def one(seed: Array, span: Array) -> Array:
         problem = regression(seed)
         after = _flow(problem, problem.params, span, jnp.asarray(4))
-        return (_sharpness(problem, after) - _sharpness(problem, problem.params)) / span
+        return (dense_sharpness(problem, after) - dense_sharpness(problem, problem.params)) / span
 
     return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(seeds, spans)
 
@@ -83,7 +78,7 @@ def _risen(seeds: Array, times: Array) -> Array:
 
         def leg(params: Any, span: Array) -> tuple[Any, Array]:
             after = _flow(problem, params, span, jnp.ceil(span / LENGTH).astype(int))
-            return after, jnp.log(_sharpness(problem, after))
+            return after, jnp.log(dense_sharpness(problem, after))
 
         return lax.scan(leg, problem.params, jnp.diff(times, prepend=0.0))[1]
 

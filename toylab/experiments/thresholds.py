@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from toylab.experiments import held_runs as lab
-from toylab.filters import analyse, limit_state, roles, state_space
+from toylab.filters import analyse, limit_state, state_space
 from toylab.optimizers import NAMED
 
 
@@ -77,7 +77,7 @@ def filter_numbers(sample: dict[str, list[dict[str, float]]]) -> dict[str, np.nd
     out = {}
     for rule, points in sample.items():
         factory, weight = NAMED[rule], jnp.zeros(())
-        parts = roles(factory(learning_rate=0.1), weight)
+        parts = lab.roles_of(rule)
 
         @jax.jit
         def space(point: dict[str, float], factory: Any = factory, parts: Any = parts, weight: Any = weight) -> Any:

@@ -34,6 +34,6 @@ def growth_errors(sample: Sample) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`PUSHES`, and the error of the growth per step relative to them."""
     out = {}
     for rule, cycle in cycles_of(sample).items():
-        grown = toy.swinging(cycle.multipliers)[:, 0].reshape(-1, len(PUSHES)) / PUSHES
+        grown = toy.slowest_oscillation(cycle.multipliers)[:, 0].reshape(-1, len(PUSHES)) / PUSHES
         out[rule] = (PUSHES, np.abs(grown - sample[rule].reference.reshape(grown.shape)))
     return out

@@ -14,7 +14,7 @@ TURN = 1e-4
 
 def growths(sample: Sample) -> dict[str, np.ndarray]:
     """(members, 2): growth of small orbits per step over the square of the turn, twice, as an interval."""
-    grown = {r: toy.swinging(c.multipliers)[:, 0] / TURN**2 for r, c in cycles_of(sample).items()}
+    grown = {r: toy.slowest_oscillation(c.multipliers)[:, 0] / TURN**2 for r, c in cycles_of(sample).items()}
     return {rule: np.stack([values, values], axis=1) for rule, values in grown.items()}
 
 
@@ -34,7 +34,7 @@ def critical_curvatures(sample: Sample) -> dict[str, np.ndarray]:
             held = UNIT * np.sqrt(members.model["grad_sharpness_sq"])  # P, which the loss carries
             model = members.model | {"transverse_curvature": held * curvature}
             cycles = toy.two_cycles(rule, members.hyperparameters, model, members.start)
-            return toy.swinging(cycles.multipliers)[:, 0]
+            return toy.slowest_oscillation(cycles.multipliers)[:, 0]
 
         eta = members.hyperparameters["learning_rate"]
         low, high = np.zeros_like(eta), members.alpha * eta
@@ -71,6 +71,6 @@ def stiff_errors(sample: Sample) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     out = {}
     for rule, members in sample.items():
         cycle = toy.two_cycles(rule, members.hyperparameters, members.model, members.start, curved_valley)
-        grown = toy.swinging(cycle.multipliers)[:, 0].reshape(-1, len(STIFF_PUSHES)) / STIFF_PUSHES
+        grown = toy.slowest_oscillation(cycle.multipliers)[:, 0].reshape(-1, len(STIFF_PUSHES)) / STIFF_PUSHES
         out[rule] = (STIFF_PUSHES, np.abs(grown - members.reference.reshape(grown.shape)))
     return out

@@ -53,7 +53,7 @@ def two_cycles(
 ) -> Cycle:
     """Newton's search for a 2-cycle near ``start`` (members, weights); multipliers from the Jacobians of two steps."""
     step = _linearised_step(rule, hyperparameters, model, build)
-    z = _swinging_start(step, _at_rest(rule, start), start.shape[1])
+    z = _oscillating_start(step, _at_rest(rule, start), start.shape[1])
     one = np.eye(z.shape[1])
     move = z
     for _ in range(12):
@@ -93,12 +93,12 @@ def _at_rest(rule: str, weight: np.ndarray) -> np.ndarray:
     return np.pad(weight, ((0, 0), (0, lab.fast_size(rule, weight.shape[1]))))
 
 
-def _swinging_start(step: Step, z: np.ndarray, weights: int) -> np.ndarray:
-    """``z`` with the fast state that swings along with x -> -x: the held step is affine in it."""
+def _oscillating_start(step: Step, z: np.ndarray, weights: int) -> np.ndarray:
+    """``z`` with the fast state that oscillates along with x -> -x: the held step is affine in it."""
     after, jacobian = step(z)
     fast = jacobian[:, weights:, weights:] + np.eye(z.shape[1] - weights)
-    swinging = -(np.linalg.pinv(fast) @ after[:, weights:, None])[..., 0]
-    return np.concatenate([z[:, :weights], swinging], axis=1)
+    oscillating = -(np.linalg.pinv(fast) @ after[:, weights:, None])[..., 0]
+    return np.concatenate([z[:, :weights], oscillating], axis=1)
 
 
 def largest(multipliers: np.ndarray) -> np.ndarray:
@@ -108,8 +108,8 @@ def largest(multipliers: np.ndarray) -> np.ndarray:
     return np.stack([chosen.real, np.abs(chosen.imag)], axis=1)
 
 
-def swinging(multipliers: np.ndarray) -> np.ndarray:
-    """(members, 2): growth per step and angle per step of the slowest swinging mode, the complex multiplier (of two
+def slowest_oscillation(multipliers: np.ndarray) -> np.ndarray:
+    """(members, 2): growth per step and angle per step of the slowest oscillating mode, the complex multiplier (of two
     steps) with the largest real part; nan where none is complex.
     """
     complex_ones = np.where(multipliers.imag > 1e-9, multipliers, np.nan)  # twice the rounding of a real double root
@@ -137,9 +137,9 @@ _BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16
 def paths(
     rule: str, hyperparameters: Mapping[str, np.ndarray], model: Model, start: np.ndarray, steps: int
 ) -> np.ndarray:
-    """(members, steps, 2): the held rule from ``start`` (members, 2), its fast state swinging along with x."""
+    """(members, steps, 2): the held rule from ``start`` (members, 2), its fast state oscillating along with x."""
     step = _linearised_step(rule, hyperparameters, model, cubic_normal_form)
-    z = _swinging_start(step, _at_rest(rule, start), start.shape[1])
+    z = _oscillating_start(step, _at_rest(rule, start), start.shape[1])
     named, model = jax.tree.map(jnp.asarray, (dict(hyperparameters), dict(model)))
     return np.asarray(_paths(rule, named, model, jnp.asarray(z), steps))
 

@@ -7,7 +7,7 @@ its state is the vector x = (w, fast state).  Members differ in hyperparameters 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from toylab.filters import analyse, limit_state, roles, state_space
+from toylab.experiments.held_runs import roles_of
+from toylab.filters import analyse, limit_state, state_space
 from toylab.optimizers import NAMED
 from toylab.problems import Problem
 from toylab.problems.scalar import polynomial
 from toylab.rules.held import held_step
-from toylab.rules.parities import Roles
 
 Step = Callable[[Array], Array]
 
@@ -30,15 +30,9 @@ def quartic_loss(x: Any, a: Any, c3: Any, c4: Any) -> Any:
     return polynomial(x, jnp.stack([a, c3, c4]))
 
 
-@cache
-def parts_of(rule: str) -> Roles:
-    """What the leaves of the rule's state are."""
-    return roles(NAMED[rule](learning_rate=0.1), jnp.zeros(()))
-
-
 def stepper(rule: str, loss: Callable, hyperparameters: Mapping[str, Any], data: Array) -> Step:
     """One step of the rule on ``loss(w, data)`` as a function of x = (w, fast state) (n + 1,)."""
-    parts = parts_of(rule)
+    parts = roles_of(rule)
     transform, weight = NAMED[rule](**hyperparameters), jnp.zeros(())
     # counters at their limit: first steps are special in some rules
     leaves, tree = jax.tree.flatten(limit_state(transform, weight, parts))
@@ -62,7 +56,7 @@ def stepper(rule: str, loss: Callable, hyperparameters: Mapping[str, Any], data:
 
 def edges(rule: str, hyperparameters: Mapping[str, np.ndarray]) -> np.ndarray:
     """The critical curvature (members,) of the held rule with P = 1, from its numerical filter."""
-    parts, weight, factory = parts_of(rule), jnp.zeros(()), NAMED[rule]
+    parts, weight, factory = roles_of(rule), jnp.zeros(()), NAMED[rule]
 
     @jax.jit
     def space(point: dict) -> Any:
@@ -80,12 +74,12 @@ def _members(run: Callable) -> Callable:
     @partial(jax.jit, static_argnums=(0, 1, 2))
     def compiled(rule: str, loss: Callable, counts: tuple[int, ...], hyper: dict, data: Array, *arrays: Array) -> Any:
         def one(hyper: dict, data: Array, *arrays: Array) -> Any:
-            return run(stepper(rule, loss, hyper, data), len(parts_of(rule).fast) + 1, counts, *arrays)
+            return run(stepper(rule, loss, hyper, data), len(roles_of(rule).fast) + 1, counts, *arrays)
 
         return jax.vmap(one)(hyper, data, *arrays)
 
     def call(rule: str, loss: Callable, counts: tuple[int, ...], hyper: Mapping, data: Any, *arrays: Any) -> Any:
-        parts_of(rule)  # found by running the rule, which cannot be done inside the compiled program
+        roles_of(rule)  # found by running the rule, which cannot be done inside the compiled program
         return compiled(
             rule, loss, counts, {n: jnp.asarray(v) for n, v in hyper.items()}, jnp.asarray(data)[:, None],
             *(jnp.asarray(a) for a in arrays),

@@ -139,15 +139,15 @@ def exponential_euler(
         return -h * (inverse * used.gain * (local.gradient + used.coupled * w) + used.decay * w)
 
     free = displaced(rule, local, w, own(local.inverse), nothing, h, relaxed)
-    cone = balance(rule, local, free, h, relaxed, share)
-    leaves = local.slow_with(cone.X)
+    solution = balance(rule, local, free, h, relaxed, share)
+    leaves = local.slow_with(solution.X)
     inverse = rule.inverse(local.gradient, now.mean.state, w, leaves)
     kept = local._replace(inverse=inverse)
-    moved = displaced(rule, kept, w, own(inverse), share * local.push(cone.X), h, relaxed)
+    moved = displaced(rule, kept, w, own(inverse), share * local.push(solution.X), h, relaxed)
     between = [old + (h * (new - old)).astype(old.dtype) for new, old in zip(leaves, slow, strict=True)]
     mean = MeanState(rule.tree(w + moved), rule.with_slow(now.mean.state, between), track)
     proposed = _next_length(h, moved, now.velocity, w, tolerance)
-    return CentralFlowState(mean, moved / h, proposed), h, predictions_with(now.mean, local, cone, inverse, 1, 1)
+    return CentralFlowState(mean, moved / h, proposed), h, predictions_with(now.mean, local, solution, inverse, 1, 1)
 
 
 def _next_length(h: Array, moved: Array, velocity: Array, w: Array, tolerance: ArrayLike) -> Array:

@@ -63,12 +63,14 @@ def central_map_steps(
         local, track = geometry(problem, rule, start, count)
         relaxed = jnp.where(local.critical, 1 / stiffness(rule, local), 0)
         own, _ = rule.step(local.gradient, start.state, w, local.slow)
-        cone = balance(rule, local, displaced(rule, local, w, own, jnp.zeros_like(w), 1, relaxed), 1, relaxed, share)
-        slow = local.slow_with(cone.X)
+        solution = balance(
+            rule, local, displaced(rule, local, w, own, jnp.zeros_like(w), 1, relaxed), 1, relaxed, share
+        )
+        slow = local.slow_with(solution.X)
         inverse = rule.inverse(local.gradient, start.state, w, slow)
         own, after = rule.step(local.gradient, start.state, w, slow)
-        moved = w + displaced(rule, local._replace(inverse=inverse), w, own, share * local.push(cone.X), 1, relaxed)
-        return MeanState(rule.tree(moved), after, track), predictions_with(start, local, cone, inverse, 1, 1)
+        moved = w + displaced(rule, local._replace(inverse=inverse), w, own, share * local.push(solution.X), 1, relaxed)
+        return MeanState(rule.tree(moved), after, track), predictions_with(start, local, solution, inverse, 1, 1)
 
     return Kernel(init, step)
 

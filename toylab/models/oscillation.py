@@ -162,7 +162,7 @@ def balance(
     slaved = (along * relaxed[None]) @ along.T
     bent = share * edge.gain * (time_step * off + slaved).reshape((count,) * 4)
     excess = jnp.diag(edge.threshold - here.values) - here.third_derivative @ free
-    return solve_complementarity(excess, (bent + edge.threshold * here.metric_response) / 2, live=here.critical)
+    return solve_complementarity(excess, (bent + edge.threshold * here.metric_response) / 2, active=here.critical)
 
 
 def displaced(
@@ -186,32 +186,32 @@ def stiffness(rule: MeanStep, here: Geometry) -> Array:
 def predictions_with(
     now: MeanState,
     here: Geometry,
-    cone: ComplementaritySolution,
+    solution: ComplementaritySolution,
     inverse: Array,
     substeps: Array | int,
     gradients: Array | int,
 ) -> Predictions:
-    """The predictions at a point with the oscillation `cone`; `inverse` (p,): the diagonal of P^-1 with it; `substeps`
-    and `gradients`: the cost beside that of the geometry."""
-    mean = here.gradient + here.push(cone.X)
+    """The predictions at a point with the oscillation `solution.X`; `inverse` (p,): the diagonal of P^-1 with it;
+    `substeps` and `gradients`: the cost beside that of the geometry."""
+    mean = here.gradient + here.push(solution.X)
     # P is higher by what the oscillation adds to it: a small change on the critical directions
     higher = (here.vectors * (reciprocal(inverse) - here.preconditioner)[None]) @ here.vectors.T
     root = jnp.sqrt(jnp.where(here.critical, here.ratios, 0))
     inside = jnp.linalg.eigvalsh(jnp.diag(root**2) - root[:, None] * higher * root[None])[::-1]
-    sizes, vectors = jnp.linalg.eigh(cone.X)
+    sizes, vectors = jnp.linalg.eigh(solution.X)
     spread = jnp.sqrt(jnp.maximum(sizes, 0))[:, None] * (vectors.T @ here.vectors)
     variances, axes = principal(reciprocal(inverse), spread)
     return Predictions.of(
         now.params,
         here.loss,
         jnp.where(here.critical, inside, here.ratios),
-        mean_loss=here.loss + jnp.sum(here.values * jnp.diag(cone.X)) / 2,
-        mean_square=mean @ mean + jnp.sum(cone.X * (here.images @ here.images.T)),
+        mean_loss=here.loss + jnp.sum(here.values * jnp.diag(solution.X)) / 2,
+        mean_square=mean @ mean + jnp.sum(solution.X * (here.images @ here.images.T)),
         critical=jnp.sum(here.critical, dtype=jnp.int32),
         variances=variances,
         axes=axes,
-        residual=cone.residual,
-        converged=here.converged & cone.converged,
+        residual=solution.residual,
+        converged=here.converged & solution.converged,
         cost=Cost(substeps, gradients, here.products, here.thirds),
     )
 

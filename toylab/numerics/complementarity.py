@@ -23,7 +23,7 @@ class ComplementaritySolution(NamedTuple):
     """X (k, k), positive semidefinite, and how good it is.
 
     With Y = A + B[X], the `residual` () is the largest of -lambda_min(Y)/|A|, -lambda_min(X)/|X| and
-    |<X, Y>|/(|X| |A|), in Frobenius norms on the live part: it does not change with the scales of A and B.
+    |<X, Y>|/(|X| |A|), in Frobenius norms on the active part: it does not change with the scales of A and B.
     `converged` () whether it is within the tolerance; `iterations` () of both phases together.
     """
 
@@ -55,7 +55,7 @@ class _Smoothed(NamedTuple):
 
 @fully_precise
 def solve_complementarity(
-    A: Array, B: Array, live: Array | None = None, *, tolerance: ArrayLike | None = None, limit: int = 60
+    A: Array, B: Array, active: Array | None = None, *, tolerance: ArrayLike | None = None, limit: int = 60
 ) -> ComplementaritySolution:
     """The positive semidefinite X with Y = A + B[X] positive semidefinite and <X, Y> = 0.
 
@@ -66,7 +66,7 @@ def solve_complementarity(
     then, as after `limit` iterations or where the rounding of B[X] is more than the tolerance, because X is huge for
     |A|/|B|, a finite X comes back with `converged` False.
 
-    `live` (k,) bool: all other rows and columns, whatever they hold, are left out, and X is zero there.
+    `active` (k,) bool: all other rows and columns, whatever they hold, are left out, and X is zero there.
     `tolerance`: the residual at which to stop, by default 1000 eps of the dtype, which is A's.
 
     X = 0 exactly where A is positive semidefinite to the tolerance; k = 1 is solved in closed form.  Otherwise a
@@ -83,8 +83,8 @@ def solve_complementarity(
     A, B = jnp.asarray(A), jnp.asarray(B)
     k = A.shape[0]
     tolerance = 1000 * float(jnp.finfo(A.dtype).eps) if tolerance is None else tolerance
-    alive = jnp.ones(k, bool) if live is None else live
-    inside = alive[:, None] & alive[None]
+    active = jnp.ones(k, bool) if active is None else active
+    inside = active[:, None] & active[None]
     A = jnp.where(inside, (A + A.T) / 2, 0)
     form = _packed_form(jnp.where(inside[:, :, None, None] & inside[None, None], B, 0))
     size, strength = _size(A), _size(form)
@@ -94,8 +94,8 @@ def solve_complementarity(
         X = jnp.where(slope > 0, jnp.maximum(-A, 0) / jnp.where(slope > 0, slope, 1), 0)
         count = jnp.zeros((), jnp.int32)
     else:
-        # a row that is not live becomes a problem of its own, with the solution X = 0, Y = 1
-        X, count = _solved(A + jnp.diag(jnp.where(alive, 0, 1).astype(A.dtype)), form, tolerance, limit)
+        # a row that is not active becomes a problem of its own, with the solution X = 0, Y = 1
+        X, count = _solved(A + jnp.diag(jnp.where(active, 0, 1).astype(A.dtype)), form, tolerance, limit)
         X = jnp.where(inside, X, 0)
     residual = _residual(A, form, X)
     return ComplementaritySolution(X * (size / strength), residual, count, residual <= tolerance)

@@ -21,8 +21,7 @@ def tracked(
 
 
 def preconditioned_hessian(moment: Moment, hvp: Any) -> tuple[Callable[[PyTree], PyTree], PyTree]:
-    """What the rule feels of the Hessian `hvp`: with coupled weight decay added, and the diagonal of P^-1 of this very
-    step."""
+    """The Hessian `hvp` with the rule's coupled weight decay added, and the diagonal of P^-1 of this very step."""
     structure, edge = moment.structure, moment.edge
     assert structure is not None and edge is not None, "prepared for every run that observes the edge ratio"
     inverse = read_inverse_preconditioner(

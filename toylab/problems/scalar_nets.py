@@ -36,7 +36,7 @@ def hyperbolic_product(start: ArrayLike | Sequence[float] = (3.0, 0.4)) -> Probl
     """L(x, y) = cosh(x y - 1) - 1: a valley that steepens outwards.
 
     Minima: x y = 1, where the Hessian has the eigenvalues 0 and x^2 + y^2.  Toy of a *subcritical* valley
-    (3 L_uuu^2 < L_uu L_uuuu for x^2 + y^2 large): the oscillation feels more curvature the larger it is.
+    (3 L_uuu^2 < L_uu L_uuuu for x^2 + y^2 large): the effective curvature rises with the size of the oscillation.
     `start`: two numbers.  Raises ValueError for anything else.
     """
     return Problem(_hyperbolic, _weights(start, "hyperbolic_product", 2), name="hyperbolic_product")

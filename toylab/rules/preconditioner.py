@@ -1,4 +1,4 @@
-"""What a rule feels of a Hessian: the decay that it adds to it, and the preconditioner that its own step shows."""
+"""What a rule does to a Hessian: the decay that it adds to it, and the preconditioner that its own step shows."""
 
 from collections.abc import Callable
 from typing import Any

@@ -23,13 +23,18 @@ def check_problem(problem: Any) -> None:
         raise ValueError(f"a Problem's loss must return one number, got {value}: take a mean in the loss")
 
 
-def check_rule(transform: Any, problem: Problem) -> None:
-    """Raise ValueError unless `transform` is an optimizer whose update needs (grads, state, params) and no
-    more."""
+def check_optimizer(transform: Any) -> None:
+    """Raise ValueError unless `transform` is an optimizer that has been built: a pair of init and update."""
     if not (callable(getattr(transform, "init", None)) and callable(getattr(transform, "update", None))):
         raise ValueError(
             f"got {type(transform).__name__} where an optimizer is needed: build one first, as in optax.adam(1e-3)"
         )
+
+
+def check_rule(transform: Any, problem: Problem) -> None:
+    """Raise ValueError unless `transform` is an optimizer whose update needs (grads, state, params) and no
+    more."""
+    check_optimizer(transform)
     try:
         state = jax.eval_shape(transform.init, problem.params)
         jax.eval_shape(transform.update, problem.params, state, problem.params)

@@ -11,6 +11,7 @@ from toylab.observing.chosen import Observers
 from toylab.observing.observer import Moment
 from toylab.problems.problem import Problem
 from toylab.rules.edge import edge_data
+from toylab.training.checks import check_optimizer
 
 PyTree = Any
 
@@ -64,7 +65,7 @@ def observe_step(
         >>> round(float(records["edge_ratio"]), 4)  # learning_rate sharpness/2
         0.5
     """
-    _check_rule(transform)
+    check_optimizer(transform)
     structure, edge = edge_data(transform, params) if observe.needs_edge else (None, None)
     if memory is None:
         memory = Memory(observe.init(params), params, jnp.zeros((), jnp.int32))
@@ -97,10 +98,3 @@ def observe_step(
     )
     remembered, records = observe.observe(memory.observers, moment)
     return records, Memory(remembered, params, memory.count + 1)
-
-
-def _check_rule(transform: Any) -> None:
-    if not (callable(getattr(transform, "init", None)) and callable(getattr(transform, "update", None))):
-        raise ValueError(
-            f"observe_step: got {type(transform).__name__} as optimizer, needs one as optax builds it: optax.adam(1e-3)"
-        )

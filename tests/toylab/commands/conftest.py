@@ -24,7 +24,6 @@ def claim(name, measure, **fields):
 
 HOLDS = claim("fake/holds", lambda sample: 2.0 + 1e-8)
 MEASURED = claim("fake/measured", lambda sample: 5.0, comparison=measurement(), predicted=None, finding="five")
-FAILS = claim("fake/fails", lambda sample: 3.0)
 LONG = claim("slow/long", lambda sample: 2.0, tier="long")
 
 

@@ -76,11 +76,11 @@ def test_extrapolation_keeps_leading_axes():
 def test_growth_and_angle_of_two_step_multipliers():
     known = np.exp(2 * np.array([[0.01 + 0.1j, 0.01 - 0.1j, -0.7]]))
     np.testing.assert_allclose(toy.largest(known), [[0.01, 0.1]], rtol=1e-12)
-    np.testing.assert_allclose(toy.swinging(known), [[0.01, 0.1]], rtol=1e-12)
-    # a faster real mode is the largest, and not a swing
+    np.testing.assert_allclose(toy.slowest_oscillation(known), [[0.01, 0.1]], rtol=1e-12)
+    # a faster real mode is the largest, and not an oscillation
     other = np.array([[np.exp(2 * (0.01 + 0.1j)), np.exp(2 * (0.01 - 0.1j)), 1.5]])
     np.testing.assert_allclose(toy.largest(other), [[np.log(1.5) / 2, 0.0]], rtol=1e-12)
-    np.testing.assert_allclose(toy.swinging(other), [[0.01, 0.1]], rtol=1e-12)
+    np.testing.assert_allclose(toy.slowest_oscillation(other), [[0.01, 0.1]], rtol=1e-12)
 
 
 def sampled(turn, start, revolutions=3.2):

@@ -18,13 +18,13 @@ compiled = jax.jit(solve_complementarity)
 compiled_all = jax.jit(jax.vmap(solve_complementarity))
 
 
-def solve(A, B, live=None, limit=60):
-    """One program for all that has K rows: smaller problems live on fewer."""
-    return compiled(A, B, np.ones(len(A), bool) if live is None else live, limit=limit)
+def solve(A, B, active=None, limit=60):
+    """One program for all that has K rows: smaller problems are on fewer."""
+    return compiled(A, B, np.ones(len(A), bool) if active is None else active, limit=limit)
 
 
-def solve_all(A, B, live=None):
-    return compiled_all(A, B, np.ones(A.shape[:2], bool) if live is None else live)
+def solve_all(A, B, active=None):
+    return compiled_all(A, B, np.ones(A.shape[:2], bool) if active is None else active)
 
 
 def basis(k):
@@ -72,12 +72,12 @@ def planted(rng, k, degenerate=False, deficient=False):
     return Y - applied(B, X), B, X
 
 
-def padded(A, B, live):
-    """The problem on the rows `live` of K rows; the others hold numbers that must not matter."""
-    k = len(live)
+def padded(A, B, active):
+    """The problem on the rows `active` of K rows; the others hold numbers that must not matter."""
+    k = len(active)
     wide, wider = np.full((k, k), 7.0), np.full((k, k, k, k), -3.0)
-    wide[np.ix_(live, live)] = A
-    wider[np.ix_(live, live, live, live)] = B
+    wide[np.ix_(active, active)] = A
+    wider[np.ix_(active, active, active, active)] = B
     return wide, wider
 
 
@@ -105,17 +105,17 @@ def value(A, B, X):
 
 @pytest.mark.parametrize("k", range(1, K + 1))
 def test_a_conic_solver_agrees(k):
-    """Full and deficient rank, live on k of K rows."""
+    """Full and deficient rank, active on k of K rows."""
     rng = np.random.default_rng(k)
     for deficient in (False, True):
         A, B, _ = planted(rng, k, deficient=deficient)
         if not deficient:
             A = spectrum(rng, k, rng.normal(size=k))
         other = by_conic_solver(A, B)
-        live = rng.permutation(np.arange(K) < k)
-        found = solve(*padded(A, B, live), live)
-        np.testing.assert_array_equal(np.asarray(found.X)[~live], 0)
-        X = np.asarray(found.X)[np.ix_(live, live)]
+        active = rng.permutation(np.arange(K) < k)
+        found = solve(*padded(A, B, active), active)
+        np.testing.assert_array_equal(np.asarray(found.X)[~active], 0)
+        X = np.asarray(found.X)[np.ix_(active, active)]
         assert found.converged
         scale = np.linalg.norm(A)
         # the solver's own accuracy, 1e-11 in the value: its root in X, and in what only squares of X see
@@ -188,10 +188,10 @@ def test_one_row_in_closed_form(a, b):
     assert found.converged and found.iterations == 0
 
 
-def test_one_live_row_of_many_is_the_closed_form():
-    live = np.arange(K) == 2
-    found = solve(*padded(np.array([[-3.0]]), np.array([[[[4.0]]]]), live), live)
-    np.testing.assert_allclose(found.X, np.diag(0.75 * live), rtol=1e-12)  # 1000 eps
+def test_one_active_row_of_many_is_the_closed_form():
+    active = np.arange(K) == 2
+    found = solve(*padded(np.array([[-3.0]]), np.array([[[[4.0]]]]), active), active)
+    np.testing.assert_allclose(found.X, np.diag(0.75 * active), rtol=1e-12)  # 1000 eps
 
 
 def test_a_diagonal_problem_falls_apart_into_rows():
@@ -205,7 +205,7 @@ def test_a_diagonal_problem_falls_apart_into_rows():
 
 
 def test_no_push_no_answer():
-    """A positive semidefinite: X is zero, not small; nothing alive: zero too; A = 0: zero."""
+    """A positive semidefinite: X is zero, not small; nothing active: zero too; A = 0: zero."""
     rng = np.random.default_rng(0)
     B = form(rng, K, 50)
     for A in (spectrum(rng, K, np.arange(1, K + 1)), np.diag([0.0, 1, 2, 0, 0, 3, 0, 1]), np.zeros((K, K))):
@@ -262,15 +262,15 @@ def test_float32_in_vmap_is_float64_in_a_loop_to_its_accuracy():
     rng = np.random.default_rng(1036)
     drawn = [planted(rng, K, deficient=i % 2 == 1) for i in range(20)]
     A, B, _ = (np.array(part) for part in zip(*drawn, strict=True))
-    live = rng.random((20, K)) < 0.7
-    found = solve_all(A.astype(np.float32), B.astype(np.float32), live)
+    active = rng.random((20, K)) < 0.7
+    found = solve_all(A.astype(np.float32), B.astype(np.float32), active)
     assert found.X.dtype == found.residual.dtype == np.float32
     assert jnp.all(found.converged)
-    np.testing.assert_array_equal(np.asarray(found.X)[~live], 0)
+    np.testing.assert_array_equal(np.asarray(found.X)[~active], 0)
     for i in range(20):
         # 1000 eps of float32 is 1.2e-4 of |A| in Y; what B[X] is off by is its root where B is singular
-        exact = solve(A[i], B[i], live[i])
-        off = applied(B[i], np.asarray(found.X[i], float) - np.asarray(exact.X))[np.ix_(live[i], live[i])]
+        exact = solve(A[i], B[i], active[i])
+        off = applied(B[i], np.asarray(found.X[i], float) - np.asarray(exact.X))[np.ix_(active[i], active[i])]
         assert np.linalg.norm(off) <= (0.05 if i % 2 else 5e-3) * np.linalg.norm(A[i])
 
 

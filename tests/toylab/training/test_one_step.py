@@ -73,5 +73,5 @@ def test_a_state_or_an_optimizer_that_does_not_fit_is_named():
     params = PROBLEM.params
     with pytest.raises(ValueError, match="needs the state that"):
         observe_step(PROBLEM, optax.adam(0.1), params, optax.sgd(0.1).init(params), observers())
-    with pytest.raises(ValueError, match="got list as optimizer"):
+    with pytest.raises(ValueError, match="got list where an optimizer is needed"):
         observe_step(PROBLEM, [], params, ())

@@ -1,4 +1,4 @@
-"""Mini-batches on a network: how far below the edge of the whole loss they settle, and what they feel instead."""
+"""Mini-batches on a network: how far below the edge of the whole loss they settle, and their batch sharpness."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from toylab.optimizers import NAMED
 
 SOURCE = "Cohen et al. 2021 (arXiv:2103.00065), appendix on SGD; 2022 (arXiv:2207.14484), section on mini-batches"
 
-FELT = "Andreyev & Beneventano, arXiv:2412.20553; with momentum arXiv:2604.14108"
+SHARPNESS_SOURCE = "Andreyev & Beneventano, arXiv:2412.20553; with momentum arXiv:2604.14108"
 
 
 WHOLE = Claim(
@@ -88,7 +88,7 @@ LEVELS = Claim(
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# What the batches feel
+# The batch sharpness
 
 
 def _edge(sample: Any) -> dict[str, np.ndarray]:
@@ -98,12 +98,12 @@ def _edge(sample: Any) -> dict[str, np.ndarray]:
     return {f"batches of {size}": np.full(SEEDS, edge) for size in of.sizes}
 
 
-FELT_EDGE = Claim(
+BATCH_SHARPNESS = Claim(
     id="networks/batch_sharpness",
     tier="long",
     statement="what settles at 2/eta under SGD is the batch sharpness E[g_B'H_B g_B/|g_B|^2], for batches of 1/16 and "
     "of 1/4 of the examples",
-    source=FELT,
+    source=SHARPNESS_SOURCE,
     comparison=equality(
         0.08,
         "what is averaged over the last third still rises towards its level: on other seeds it was 2 to 8 per cent "
@@ -119,7 +119,7 @@ BELOW = Claim(
     id="networks/batch_level_below",
     tier="long",
     statement="meanwhile the largest eigenvalue of the whole loss stays below 2/eta",
-    source=FELT,
+    source=SHARPNESS_SOURCE,
     comparison=at_most(
         0.02,
         "an edge ratio that fluctuates by a few per cent",
@@ -142,11 +142,11 @@ MOMENTUM = Claim(
     id="networks/batch_sharpness_momentum",
     tier="long",
     statement="batch sharpness of heavy ball with small batches and with the full one",
-    source=FELT,
+    source=SHARPNESS_SOURCE,
     comparison=measurement(),
     measure=batch_sharpness_with_momentum,
     finding=_finding_of_momentum,
 )
 
 
-CLAIMS = [WHOLE, RISES, LEVELS, FELT_EDGE, BELOW, MOMENTUM]
+CLAIMS = [WHOLE, RISES, LEVELS, BATCH_SHARPNESS, BELOW, MOMENTUM]

@@ -27,7 +27,7 @@ from toylab.experiments.noisy_quadratics import (
 from toylab.optimizers import NAMED
 
 FALSE_ALARM = 1e-4
-"""Of all intervals of one claim together (Bonferroni)."""
+"""The probability that one of all intervals of a claim misses its true value (Bonferroni)."""
 
 
 def _seed(random: np.random.Generator) -> int:

@@ -93,8 +93,8 @@ def runs_from(loss: str, label: str, place: np.ndarray, scaled: np.ndarray, unit
     """Runs at ``place`` (runs,) from the excess ``scaled`` (runs,), in units of 1/|C| ("law"), of the "size" of
     `constants` ("local"), or of the edge ("edge").
 
-    The start lies off the curve by 1e-7 of the swing that the law expects, so its square counts 1e-14; there are steps
-    for 40 e-folds at the slower of the starting and the final rate.
+    The start lies off the curve by 1e-7 of the oscillation that the law expects, so its square counts 1e-14; there are
+    steps for 40 e-folds at the slower of the starting and the final rate.
     """
     rule, settings = RULES[label]
     c = constants(rule, settings, loss, place)
@@ -103,7 +103,7 @@ def runs_from(loss: str, label: str, place: np.ndarray, scaled: np.ndarray, unit
     p = _point((c["edge"] + excess) / STEEPNESS[loss])
     on_curve = np.stack([p, 1 / p], axis=1)
     across = on_curve[:, ::-1] / np.linalg.norm(on_curve, axis=1, keepdims=True)
-    swing = np.minimum(excess, size) * np.sqrt(2 * c["speed"] / c["slope_sq"])
+    oscillation = np.minimum(excess, size) * np.sqrt(2 * c["speed"] / c["slope_sq"])
     rate = c["speed"] * c["eta"] * np.minimum(excess, np.minimum(size, 0.5 * np.abs(excess)))
     return Runs(
         loss,
@@ -113,7 +113,7 @@ def runs_from(loss: str, label: str, place: np.ndarray, scaled: np.ndarray, unit
         c["eta"],
         c["edge"],
         excess,
-        on_curve + 1e-7 * swing[:, None] * across,
+        on_curve + 1e-7 * oscillation[:, None] * across,
         np.asarray(settled(jnp.asarray(c["coefficient"] * excess))) / c["coefficient"],
         int(40 / rate.min()),
     )
