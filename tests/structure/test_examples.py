@@ -22,7 +22,14 @@ def complaint(text: str | None, name: str) -> str:
     return "".join(told)
 
 
-@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[".".join(one) for one in PUBLIC])
+SHOWN_ELSEWHERE = {"max_learning_rate", "observe_step", "observers", "sweep"}
+"""Names whose examples compile a run of their own, and which the pages of docs run as well: behind the marker."""
+CASES = [
+    pytest.param(*one, marks=pytest.mark.slow if one[1] in SHOWN_ELSEWHERE else (), id=".".join(one)) for one in PUBLIC
+]
+
+
+@pytest.mark.parametrize(("package", "name"), CASES)
 def test_the_example_of_a_public_name_runs(package, name):
     thing = getattr(importlib.import_module(package), name)
     assert complaint(thing.__doc__, f"{package}.{name}") == ""
