@@ -11,6 +11,7 @@ from toylab import Problem
 from toylab.curvature import (
     dense_hessian,
     dense_matrix,
+    dense_sharpness,
     gauss_newton,
     sharpness_gradient,
     spectral_density,
@@ -48,6 +49,15 @@ def test_gauss_newton_is_j_transposed_j_and_the_hessian_where_residuals_vanish()
     np.testing.assert_allclose(matrix, jax.jit(dense_hessian)(fitted, fitted.params), atol=1e-13)  # a few roundings
     with pytest.raises(ValueError, match="needs a network's"):
         gauss_newton(Problem(lambda w: w @ w, jnp.ones(2)), jnp.ones(2))
+
+
+def test_dense_sharpness_is_the_largest_eigenvalue_also_among_negative_ones() -> None:
+    turned = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    for eigenvalues in ([3.0, 1.0, 0.0, -5.0], [-1.0, -2.0, -3.0, -4.0]):
+        matrix = jnp.asarray(turned @ np.diag(eigenvalues) @ turned.T)
+        problem = Problem(lambda w, matrix=matrix: w @ matrix @ w / 2, jnp.zeros(4))
+        # rounding of a product with an orthogonal matrix, some eps times the largest entry
+        np.testing.assert_allclose(dense_sharpness(problem, problem.params), max(eigenvalues), rtol=0, atol=1e-13)
 
 
 def test_third_derivatives_against_differences_of_the_hessian() -> None:
